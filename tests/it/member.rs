@@ -18,6 +18,7 @@ pub struct Member {
     directory: tempfile::TempDir,
     /// `host:port` of the client listener.
     pub endpoint: String,
+    binary: PathBuf,
     arguments: Vec<String>,
     starts: usize,
 }
@@ -25,6 +26,11 @@ pub struct Member {
 impl Member {
     /// Starts a member with these flags besides name, directory and URLs, and waits until it serves.
     pub fn start(flags: &[&str]) -> Self {
+        Self::start_binary(Path::new(env!("CARGO_BIN_EXE_etcd")), flags)
+    }
+
+    /// The same with another `etcd`.
+    pub fn start_binary(binary: &Path, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         let (client, peer) = (free_port(), free_port());
         let mut arguments = vec![
@@ -37,9 +43,10 @@ impl Member {
             format!("--initial-cluster=default=http://127.0.0.1:{peer}"),
         ];
         arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let child = spawn(&arguments, &log_path(directory.path(), 0));
+        let child = spawn(binary, &arguments, &log_path(directory.path(), 0));
         let endpoint = format!("127.0.0.1:{client}");
-        let mut member = Self { child, directory, endpoint, arguments, starts: 1 };
+        let binary = binary.to_owned();
+        let mut member = Self { child, directory, endpoint, binary, arguments, starts: 1 };
         member.wait_ready();
         member
     }
@@ -80,7 +87,7 @@ impl Member {
 
     /// Starts it again on the same data.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.arguments, &log_path(self.directory.path(), self.starts));
+        self.child = spawn(&self.binary, &self.arguments, &log_path(self.directory.path(), self.starts));
         self.starts += 1;
         self.wait_ready();
     }
@@ -109,9 +116,9 @@ impl Drop for Member {
     }
 }
 
-fn spawn(arguments: &[String], log: &Path) -> Child {
+fn spawn(binary: &Path, arguments: &[String], log: &Path) -> Child {
     let log = File::create(log).expect("log file");
-    Command::new(env!("CARGO_BIN_EXE_etcd"))
+    Command::new(binary)
         .args(arguments)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
