@@ -20,15 +20,31 @@ const LAYERS: &[&[&str]] = &[
 
 /// Modules that may name one of their own layer, and why.
 const NEIGHBOURS: &[(&str, &str, &str)] = &[
-    ("store", "bbolt", "snapshots are bbolt files, written from and read into the store"),
+    (
+        "store",
+        "bbolt",
+        "snapshots are bbolt files, written from and read into the store",
+    ),
     ("tls", "metrics", "certificate expiry is a metric"),
-    ("systemd", "metrics", "the status line reads what is counted anyway"),
+    (
+        "systemd",
+        "metrics",
+        "the status line reads what is counted anyway",
+    ),
     ("logging", "metrics", "dropped lines are counted"),
     ("http", "rpc", "a listener serves both on one port"),
 ];
 
 /// Replicated state and the engines: no clock, randomness, threads, channels, locks, tasks or environment.
-const PURE: &[&str] = &["alarm", "lease", "machine", "membership", "mvcc", "raft", "watch"];
+const PURE: &[&str] = &[
+    "alarm",
+    "lease",
+    "machine",
+    "membership",
+    "mvcc",
+    "raft",
+    "watch",
+];
 const IMPURE: &[&str] = &[
     "std::time::Instant",
     "SystemTime",
@@ -52,7 +68,9 @@ const LONG_FILES: &[(&str, &str)] = &[];
 
 fn sources(root: &str) -> Vec<PathBuf> {
     fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
-        let Ok(entries) = fs::read_dir(directory) else { return };
+        let Ok(entries) = fs::read_dir(directory) else {
+            return;
+        };
         for entry in entries.flatten() {
             let path = entry.path();
             if path.is_dir() {
@@ -79,14 +97,25 @@ fn module(path: &Path) -> Option<String> {
 
 /// The source without comments and without its tests.
 fn code(text: &str) -> String {
-    let until_tests = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
-    let uncommented = until_tests.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let until_tests = text
+        .split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or(text);
+    let uncommented = until_tests
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     uncommented.collect::<Vec<_>>().join("\n")
 }
 
 fn is_test_file(path: &Path) -> bool {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let directory = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    let stem = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
+    let directory = path
+        .parent()
+        .and_then(Path::file_name)
+        .and_then(|name| name.to_str());
     ["tests", "fuzz", "model"].contains(&stem) || directory == Some("tests")
 }
 
@@ -100,7 +129,9 @@ fn named_modules(code: &str) -> BTreeSet<String> {
                 names.extend(item.trim().split("::").next().map(str::to_owned));
             }
         } else {
-            let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+            let name = rest
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next();
             names.extend(name.map(str::to_owned));
         }
     }
@@ -123,9 +154,12 @@ fn modules_name_lower_layers_only() {
         };
         let text = fs::read_to_string(&path).unwrap();
         for named in named_modules(&code(&text)) {
-            let Some(&other) = layer.get(named.as_str()) else { continue };
-            let neighbour =
-                NEIGHBOURS.iter().any(|(from, to, _)| *from == this && *to == named);
+            let Some(&other) = layer.get(named.as_str()) else {
+                continue;
+            };
+            let neighbour = NEIGHBOURS
+                .iter()
+                .any(|(from, to, _)| *from == this && *to == named);
             if named != this && other >= own && own + 1 < LAYERS.len() && !neighbour {
                 wrong.push(format!("{}: {this} names {named}", path.display()));
             }
@@ -164,7 +198,11 @@ fn one_module_names_each_engine() {
             let text = code(&fs::read_to_string(&path).unwrap());
             let names = text.contains(&format!("use {engine}::"))
                 || text.contains(&format!(" ::{engine}::"));
-            assert!(!names, "{} names the {engine} crate; only {owner} may", path.display());
+            assert!(
+                !names,
+                "{} names the {engine} crate; only {owner} may",
+                path.display()
+            );
         }
     }
 }
@@ -175,7 +213,11 @@ fn every_file_says_what_it_is() {
         for path in sources(root) {
             let text = fs::read_to_string(&path).unwrap();
             let text = text.trim_start_matches("#![forbid(unsafe_code)]\n");
-            assert!(text.starts_with("//!"), "{} has no module head", path.display());
+            assert!(
+                text.starts_with("//!"),
+                "{} has no module head",
+                path.display()
+            );
         }
     }
 }
@@ -197,12 +239,21 @@ fn files_stay_small() {
 fn no_loose_ends() {
     // Spelled apart so that this file passes its own test.
     let words = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"]].map(|[a, b]| format!("{a}{b}"));
-    let calls = [["todo", "!("], ["unimplemented", "!("], ["dbg", "!("], ["#[ig", "nore"]]
-        .map(|[a, b]| format!("{a}{b}"));
+    let calls = [
+        ["todo", "!("],
+        ["unimplemented", "!("],
+        ["dbg", "!("],
+        ["#[ig", "nore"],
+    ]
+    .map(|[a, b]| format!("{a}{b}"));
     for path in sources("src").into_iter().chain(sources("tests")) {
         let text = fs::read_to_string(&path).unwrap();
         for word in words.iter().chain(&calls) {
-            assert!(!text.contains(word.as_str()), "{} has {word}", path.display());
+            assert!(
+                !text.contains(word.as_str()),
+                "{} has {word}",
+                path.display()
+            );
         }
     }
 }

@@ -47,17 +47,50 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    Row { name: "put, 1 client", arguments: &["--connections=1", "--clients=1", "put"] },
-    Row { name: "put, 100 clients", arguments: &["--connections=10", "--clients=100", "put"] },
-    Row { name: "put, 1000 clients", arguments: &["--connections=100", "--clients=1000", "put"] },
-    Row { name: "get, linearizable", arguments: &["--clients=100", "get"] },
-    Row { name: "get, serializable", arguments: &["--clients=100", "get", "--serializable"] },
-    Row { name: "range, limit 1000", arguments: &["--clients=10", "range", "--limit=1000"] },
-    Row { name: "range of 10,000", arguments: &["--clients=4", "range", "--limit=0", "--until=10000"] },
-    Row { name: "count", arguments: &["--clients=10", "range", "--limit=0", "--count-only"] },
-    Row { name: "txn mix", arguments: &["--clients=100", "txn-mixed"] },
-    Row { name: "lease keep-alive", arguments: &["--clients=100", "lease-keep-alive"] },
-    Row { name: "watch, 1000 on 50", arguments: &["--connections=10", "watch"] },
+    Row {
+        name: "put, 1 client",
+        arguments: &["--connections=1", "--clients=1", "put"],
+    },
+    Row {
+        name: "put, 100 clients",
+        arguments: &["--connections=10", "--clients=100", "put"],
+    },
+    Row {
+        name: "put, 1000 clients",
+        arguments: &["--connections=100", "--clients=1000", "put"],
+    },
+    Row {
+        name: "get, linearizable",
+        arguments: &["--clients=100", "get"],
+    },
+    Row {
+        name: "get, serializable",
+        arguments: &["--clients=100", "get", "--serializable"],
+    },
+    Row {
+        name: "range, limit 1000",
+        arguments: &["--clients=10", "range", "--limit=1000"],
+    },
+    Row {
+        name: "range of 10,000",
+        arguments: &["--clients=4", "range", "--limit=0", "--until=10000"],
+    },
+    Row {
+        name: "count",
+        arguments: &["--clients=10", "range", "--limit=0", "--count-only"],
+    },
+    Row {
+        name: "txn mix",
+        arguments: &["--clients=100", "txn-mixed"],
+    },
+    Row {
+        name: "lease keep-alive",
+        arguments: &["--clients=100", "lease-keep-alive"],
+    },
+    Row {
+        name: "watch, 1000 on 50",
+        arguments: &["--connections=10", "watch"],
+    },
 ];
 
 /// A row's figures against one server.
@@ -84,26 +117,39 @@ struct Contestant {
 
 /// Runs the comparison.
 pub fn run(options: &Options) -> Result<()> {
-    let rows: Vec<&Row> = ROWS.iter().filter(|row| row.name.contains(&options.only)).collect();
+    let rows: Vec<&Row> = ROWS
+        .iter()
+        .filter(|row| row.name.contains(&options.only))
+        .collect();
     let temporary = match &options.directory {
         Some(directory) => tempfile::tempdir_in(directory)?,
         None => tempfile::tempdir_in(".")?,
     };
     let cores = std::thread::available_parallelism()?.get();
     let server_core = (cores > 1).then_some(0);
-    let binaries = [("ours", Some(options.ours.clone())), ("etcd", options.etcd.clone())];
+    let binaries = [
+        ("ours", Some(options.ours.clone())),
+        ("etcd", options.etcd.clone()),
+    ];
     let mut contestants: Vec<Contestant> = binaries
         .into_iter()
         .filter_map(|(name, binary)| {
             let binary = binary?;
             let rows = vec![Vec::new(); rows.len()];
-            Some(Contestant { name, binary, rows, last: Usage::default(), fsyncs: 0 })
+            Some(Contestant {
+                name,
+                binary,
+                rows,
+                last: Usage::default(),
+                fsyncs: 0,
+            })
         })
         .collect();
     if cores > 1 {
         pin(1)?;
     }
-    let progress = indicatif::ProgressBar::new((options.rounds * rows.len() * contestants.len()) as u64);
+    let progress =
+        indicatif::ProgressBar::new((options.rounds * rows.len() * contestants.len()) as u64);
     for round in 0..options.rounds {
         for contestant in &mut contestants {
             let name = format!("{}-{round}", contestant.name);
@@ -131,7 +177,10 @@ fn measure(server: &Server, row: &Row, duration: f64) -> Result<Measured> {
     // Server CPU is counted over warm-up too, so requests are scaled to the same span.
     let requests = figures.per_second * (figures.seconds + 1.0);
     let cpu_microseconds_per_request = used * 1e6 / requests.max(1.0);
-    Ok(Measured { figures, cpu_microseconds_per_request })
+    Ok(Measured {
+        figures,
+        cpu_microseconds_per_request,
+    })
 }
 
 /// Runs the client in a process of its own, so that its memory and threads start fresh.
@@ -142,9 +191,8 @@ fn load(server: &Server, arguments: &[&str], duration: f64) -> Result<Figures> {
         .args(arguments)
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&text).with_context(|| {
-        format!("client failed: {}", String::from_utf8_lossy(&output.stderr))
-    })
+    serde_json::from_str(&text)
+        .with_context(|| format!("client failed: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
 fn median(measured: &[Measured]) -> Option<Measured> {
@@ -156,14 +204,20 @@ fn median(measured: &[Measured]) -> Option<Measured> {
 
 fn show(options: &Options, rows: &[&Row], contestants: &[Contestant]) -> Result<()> {
     let result = |name: &str, row: usize| {
-        let contestant = contestants.iter().find(|contestant| contestant.name == name)?;
+        let contestant = contestants
+            .iter()
+            .find(|contestant| contestant.name == name)?;
         median(&contestant.rows[row])
     };
     let compared: Vec<Compared> = rows
         .iter()
         .enumerate()
         .filter_map(|(at, row)| {
-            Some(Compared { row: row.name, ours: result("ours", at)?, etcd: result("etcd", at) })
+            Some(Compared {
+                row: row.name,
+                ours: result("ours", at)?,
+                etcd: result("etcd", at),
+            })
         })
         .collect();
     if options.json {
@@ -173,8 +227,16 @@ fn show(options: &Options, rows: &[&Row], contestants: &[Contestant]) -> Result<
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header([
-        "row", "ours/s", "etcd/s", "throughput ×", "ours p99", "etcd p99", "p99 ×", "ours CPU",
-        "etcd CPU", "CPU ×",
+        "row",
+        "ours/s",
+        "etcd/s",
+        "throughput ×",
+        "ours p99",
+        "etcd p99",
+        "p99 ×",
+        "ours CPU",
+        "etcd CPU",
+        "CPU ×",
     ]);
     for row in &compared {
         let ours = &row.ours;

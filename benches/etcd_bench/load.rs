@@ -133,12 +133,16 @@ impl Random {
 pub async fn run(endpoint: &str, shape: &Shape, workload: &Workload) -> Result<Figures> {
     let channels = connect(endpoint, shape.connections).await?;
     match workload {
-        Workload::Fill { keys, value_size, batch } => {
-            fill(&channels, shape.clients, *keys, *value_size, *batch).await
-        }
-        Workload::Watch { watchers, streams, puts_per_second } => {
-            watch(&channels, shape, *watchers, *streams, *puts_per_second).await
-        }
+        Workload::Fill {
+            keys,
+            value_size,
+            batch,
+        } => fill(&channels, shape.clients, *keys, *value_size, *batch).await,
+        Workload::Watch {
+            watchers,
+            streams,
+            puts_per_second,
+        } => watch(&channels, shape, *watchers, *streams, *puts_per_second).await,
         _ => closed_loop(&channels, shape, workload).await,
     }
 }
@@ -148,7 +152,13 @@ async fn connect(endpoint: &str, count: usize) -> Result<Vec<Channel>> {
     let mut channels = Vec::with_capacity(count);
     for _ in 0..count {
         let endpoint = Endpoint::from_shared(format!("http://{endpoint}"))?;
-        channels.push(endpoint.tcp_nodelay(true).connect().await.context("connect")?);
+        channels.push(
+            endpoint
+                .tcp_nodelay(true)
+                .connect()
+                .await
+                .context("connect")?,
+        );
     }
     Ok(channels)
 }
@@ -220,12 +230,21 @@ impl Caller {
         let mut lease = LeaseClient::new(channel.clone());
         let lease_id = match workload {
             Workload::LeaseKeepAlive => {
-                lease.lease_grant(pb::LeaseGrantRequest { ttl: 600, id: 0 }).await?.into_inner().id
+                lease
+                    .lease_grant(pb::LeaseGrantRequest { ttl: 600, id: 0 })
+                    .await?
+                    .into_inner()
+                    .id
             }
             _ => 0,
         };
         let kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { kv, lease, lease_id, value: Bytes::from(vec![b'v'; value_size]) })
+        Ok(Self {
+            kv,
+            lease,
+            lease_id,
+            value: Bytes::from(vec![b'v'; value_size]),
+        })
     }
 
     async fn call(&mut self, workload: &Workload, random: &mut Random) -> Result<()> {
@@ -242,10 +261,18 @@ impl Caller {
                 };
                 self.kv.range(request).await?;
             }
-            Workload::Range { limit, until, count_only } => {
+            Workload::Range {
+                limit,
+                until,
+                count_only,
+            } => {
                 let request = pb::RangeRequest {
                     key: key(0),
-                    range_end: if *until == 0 { end_of_keys() } else { key(*until) },
+                    range_end: if *until == 0 {
+                        end_of_keys()
+                    } else {
+                        key(*until)
+                    },
                     limit: *limit,
                     count_only: *count_only,
                     ..Default::default()
@@ -263,13 +290,21 @@ impl Caller {
                     }),
                 };
                 let success = vec![pb::RequestOp { request: Some(op) }];
-                self.kv.txn(pb::TxnRequest { success, ..Default::default() }).await?;
+                self.kv
+                    .txn(pb::TxnRequest {
+                        success,
+                        ..Default::default()
+                    })
+                    .await?;
             }
             Workload::LeaseKeepAlive => {
                 let request = pb::LeaseKeepAliveRequest { id: self.lease_id };
                 let stream = tokio_stream::once(request);
                 let mut replies = self.lease.lease_keep_alive(stream).await?.into_inner();
-                let reply = replies.message().await?.context("keep-alive stream ended")?;
+                let reply = replies
+                    .message()
+                    .await?
+                    .context("keep-alive stream ended")?;
                 ensure!(reply.ttl > 0, "lease {} is gone", self.lease_id);
             }
             Workload::Fill { .. } | Workload::Watch { .. } => unreachable!("not a closed loop"),
@@ -278,7 +313,11 @@ impl Caller {
     }
 
     fn put(&self, key: Bytes) -> pb::PutRequest {
-        pb::PutRequest { key, value: self.value.clone(), ..Default::default() }
+        pb::PutRequest {
+            key,
+            value: self.value.clone(),
+            ..Default::default()
+        }
     }
 }
 
@@ -310,11 +349,17 @@ async fn fill(
                             value: value.clone(),
                             ..Default::default()
                         };
-                        pb::RequestOp { request: Some(Op::RequestPut(put)) }
+                        pb::RequestOp {
+                            request: Some(Op::RequestPut(put)),
+                        }
                     })
                     .collect();
                 let sent = Instant::now();
-                kv.txn(pb::TxnRequest { success, ..Default::default() }).await?;
+                kv.txn(pb::TxnRequest {
+                    success,
+                    ..Default::default()
+                })
+                .await?;
                 latencies.saturating_record(sent.elapsed().as_micros() as u64);
             }
         });
@@ -381,7 +426,10 @@ async fn watch_stream(
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
     tokio::spawn(async move {
         for _ in 0..watchers {
-            let create = pb::WatchCreateRequest { key: key(0), ..Default::default() };
+            let create = pb::WatchCreateRequest {
+                key: key(0),
+                ..Default::default()
+            };
             let request_union = Some(RequestUnion::CreateRequest(create));
             let _ = sender.send(pb::WatchRequest { request_union }).await;
         }
@@ -391,7 +439,9 @@ async fn watch_stream(
     let mut replies = client.watch(requests).await?.into_inner();
     while let Some(reply) = replies.message().await? {
         if meter.measuring.load(Ordering::Acquire) && !meter.stop.load(Ordering::Acquire) {
-            meter.done.fetch_add(reply.events.len() as u64, Ordering::Relaxed);
+            meter
+                .done
+                .fetch_add(reply.events.len() as u64, Ordering::Relaxed);
         }
     }
     Ok(())

@@ -72,7 +72,11 @@ impl Shape {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run { endpoint, shape, workload } => run(&endpoint, &shape, &workload),
+        Command::Run {
+            endpoint,
+            shape,
+            workload,
+        } => run(&endpoint, &shape, &workload),
         Command::Compare(options) => compare::run(&options),
     };
     match result {
@@ -85,7 +89,9 @@ fn main() -> ExitCode {
 }
 
 fn run(endpoint: &str, shape: &Shape, workload: &load::Workload) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let figures = runtime.block_on(load::run(endpoint, shape, workload))?;
     match shape.json {
         true => println!("{}", serde_json::to_string(&figures)?),

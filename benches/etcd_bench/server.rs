@@ -47,7 +47,9 @@ impl Server {
             .arg(format!("--listen-client-urls=http://127.0.0.1:{client}"))
             .arg(format!("--advertise-client-urls=http://127.0.0.1:{client}"))
             .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
-            .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"))
+            .arg(format!(
+                "--initial-advertise-peer-urls=http://127.0.0.1:{peer}"
+            ))
             .arg(format!("--initial-cluster=bench=http://127.0.0.1:{peer}"))
             .arg("--quota-backend-bytes=8589934592")
             .arg("--log-level=warn")
@@ -66,7 +68,11 @@ impl Server {
             None => command.spawn(),
         };
         let child = child.with_context(|| format!("start {}", binary.display()))?;
-        let mut server = Self { child, directory, endpoint: format!("127.0.0.1:{client}") };
+        let mut server = Self {
+            child,
+            directory,
+            endpoint: format!("127.0.0.1:{client}"),
+        };
         server.wait_ready()?;
         Ok(server)
     }
@@ -90,8 +96,18 @@ impl Server {
     pub fn usage(&self) -> Result<Usage> {
         let base = PathBuf::from(format!("/proc/{}", self.child.id()));
         let stat = fs::read_to_string(base.join("stat"))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let ticks: u64 = fields.iter().skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .split_whitespace()
+            .collect();
+        let ticks: u64 = fields
+            .iter()
+            .skip(11)
+            .take(2)
+            .filter_map(|f| f.parse::<u64>().ok())
+            .sum();
         let per_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100) as f64;
         let status = fs::read_to_string(base.join("status"))?;
         let io = fs::read_to_string(base.join("io")).unwrap_or_default();
@@ -109,7 +125,9 @@ impl Server {
         let count = |name: &str| -> u64 {
             let line = metrics.lines().find(|line| line.starts_with(name));
             let value = line.and_then(|line| line.split_whitespace().nth(1));
-            value.and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0) as u64
+            value
+                .and_then(|value| value.parse::<f64>().ok())
+                .unwrap_or(0.0) as u64
         };
         Ok(count("etcd_disk_wal_fsync_duration_seconds_count")
             + 2 * count("etcd_disk_backend_commit_duration_seconds_count"))
@@ -140,11 +158,14 @@ pub fn pin(core: usize) -> Result<()> {
 
 fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find(|line| line.starts_with(name));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
 }
 
 fn health(endpoint: &str) -> bool {
@@ -155,7 +176,10 @@ fn get(endpoint: &str, path: &str) -> Result<String> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(endpoint)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
