@@ -3,6 +3,9 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub mod alarm;
+pub mod lease;
+pub mod membership;
 pub mod pb;
 pub mod store;
 pub mod types;
