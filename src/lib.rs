@@ -4,6 +4,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod alarm;
+pub mod disk;
 pub mod lease;
 pub mod membership;
 pub mod pb;
