@@ -28,6 +28,6 @@ mod tests;
 pub use family::{Family, encode_delimited, encode_text};
 pub use grpc::{GrpcCode, GrpcMethod, GrpcMethods};
 pub use process::Runtime;
-pub use request::{Request, RequestHistograms};
-pub use table::{ApplyHistograms, Metrics, global};
+pub use request::{Request, RequestHistograms, SuccessHistograms};
+pub use table::{Metrics, global};
 pub use value::{Counter, Gauge, Histogram, HistogramSnapshot, Labelled};

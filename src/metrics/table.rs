@@ -33,9 +33,6 @@ const HASH: &[f64] = &doubling::<15>(0.01);
 /// 0.1 s to 51 s: snapshots between members.
 const SNAPSHOT_TRANSFER: &[f64] = &doubling::<10>(0.1);
 
-/// `etcd_server_apply_duration_seconds`.
-pub type ApplyHistograms = RequestHistograms;
-
 type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 macro_rules! families {
@@ -144,7 +141,7 @@ families! {
     snapshot_send_inflights: Labelled<Gauge> = Labelled::new(&["To"], Gauge::new), "etcd_network_snapshot_send_inflights_total", "Snapshots to peers under way.";
     snapshot_send_success: Labelled<Counter> = Labelled::new(&["To"], Counter::new), "etcd_network_snapshot_send_success", "Snapshots to peers sent.";
     snapshot_send: Labelled<Histogram> = Labelled::new(&["To"], || Histogram::new(SNAPSHOT_TRANSFER)), "etcd_network_snapshot_send_total_duration_seconds", "Time to send a snapshot to a peer.";
-    apply: ApplyHistograms = RequestHistograms::new(TENTHS, apply_labels), "etcd_server_apply_duration_seconds", "Time to apply a request to the state machine.";
+    apply: RequestHistograms = RequestHistograms::new(TENTHS, apply_labels), "etcd_server_apply_duration_seconds", "Time to apply a request to the state machine.";
     client_requests: Labelled<Counter> = Labelled::new(&["client_api_version", "type"], Counter::new), "etcd_server_client_requests_total", "Client requests by the version the client names.";
     feature_enabled: Labelled<Gauge> = Labelled::new(&["name", "stage"], Gauge::new), "etcd_server_feature_enabled", "1 for each feature that is on.";
     go_version: Labelled<Gauge> = Labelled::new(&["server_go_version"], Gauge::new), "etcd_server_go_version", "1 for the compiler in the label.";
