@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod disk;
 pub mod lease;
 pub mod membership;
+pub mod metrics;
 pub mod pb;
 pub mod store;
 pub mod types;
