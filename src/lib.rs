@@ -3,5 +3,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub mod config;
+pub mod logging;
 pub mod pb;
 pub mod types;
