@@ -8,6 +8,8 @@ pub mod disk;
 pub mod lease;
 pub mod membership;
 pub mod metrics;
+pub mod config;
+pub mod logging;
 pub mod pb;
 pub mod store;
 pub mod types;
