@@ -6,3 +6,4 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod pb;
 pub mod store;
 pub mod types;
+pub mod watch;
