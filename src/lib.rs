@@ -13,3 +13,4 @@ pub mod logging;
 pub mod pb;
 pub mod store;
 pub mod types;
+pub mod watch;
