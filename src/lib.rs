@@ -3,5 +3,6 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub mod client;
 pub mod pb;
 pub mod types;
