@@ -10,6 +10,7 @@ pub mod membership;
 pub mod metrics;
 pub mod config;
 pub mod logging;
+pub mod client;
 pub mod pb;
 pub mod store;
 pub mod types;
