@@ -98,6 +98,8 @@ pub struct Settings {
     pub value_cache_bytes_max: usize,
     /// Pages of the database kept in memory.
     pub page_cache_bytes_max: usize,
+    /// Never fsync the log.
+    pub unsafe_no_fsync: bool,
 }
 
 impl Settings {

@@ -66,15 +66,16 @@ impl WalLoop {
             match task {
                 WalTask::Write(write) => {
                     let began = Instant::now();
-                    self.wal.append(write.hard_state.as_ref(), &write.entries)?;
+                    let bytes = self.wal.append(write.hard_state.as_ref(), &write.entries)?;
                     metrics::global().wal_write.observe_duration(began.elapsed());
+                    metrics::global().wal_write_bytes.add(bytes as i64);
                     must_sync |= write.must_sync;
                     last_ready = Some(write.ready_number);
                 }
                 WalTask::Snapshot { index, term, conf_state, keep_from } => {
                     self.wal.append_snapshot(index, term, &conf_state)?;
                     must_sync = true;
-                    self.wal.release_to(keep_from)?;
+                    self.wal.release_to(keep_from);
                     self.wal.purge(self.segments_max)?;
                 }
                 WalTask::Stop => {
@@ -100,7 +101,10 @@ impl WalLoop {
 
     fn sync(&mut self) -> Result<(), WalError> {
         let began = Instant::now();
-        self.wal.sync()?;
+        let synced = self.wal.sync()?;
+        if let Some(segment) = synced.new_segment {
+            tracing::info!(path = %segment.display(), "created a new WAL segment");
+        }
         let took = began.elapsed();
         metrics::global().wal_fsync.observe_duration(took);
         if took > SLOW_SYNC {
