@@ -4,13 +4,13 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod alarm;
+pub mod client;
+pub mod config;
 pub mod disk;
 pub mod lease;
+pub mod logging;
 pub mod membership;
 pub mod metrics;
-pub mod config;
-pub mod logging;
-pub mod client;
 pub mod pb;
 pub mod store;
 pub mod types;
