@@ -10,3 +10,4 @@ pub mod membership;
 pub mod pb;
 pub mod store;
 pub mod types;
+pub mod wal;
