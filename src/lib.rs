@@ -15,3 +15,4 @@ pub mod pb;
 pub mod store;
 pub mod types;
 pub mod watch;
+pub mod wal;
