@@ -4,4 +4,5 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod pb;
+pub mod raft;
 pub mod types;
