@@ -13,6 +13,7 @@ pub mod membership;
 pub mod metrics;
 pub mod pb;
 pub mod store;
+pub mod raft;
 pub mod types;
 pub mod watch;
 pub mod wal;
