@@ -6,4 +6,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod metrics;
 pub mod pb;
 pub mod store;
+pub mod tls;
 pub mod types;
