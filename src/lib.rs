@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod pb;
 pub mod store;
 pub mod raft;
+pub mod tls;
 pub mod types;
 pub mod watch;
 pub mod wal;
