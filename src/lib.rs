@@ -13,6 +13,7 @@ pub mod logging;
 pub mod client;
 pub mod pb;
 pub mod store;
+pub mod systemd;
 pub mod tls;
 pub mod types;
 pub mod watch;
