@@ -17,6 +17,7 @@ pub mod node;
 pub mod pb;
 pub mod raft;
 pub mod store;
+pub mod systemd;
 pub mod tls;
 pub mod types;
 pub mod wal;
