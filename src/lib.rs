@@ -14,6 +14,7 @@ pub mod membership;
 pub mod metrics;
 pub mod mvcc;
 pub mod node;
+pub mod mvcc;
 pub mod pb;
 pub mod raft;
 pub mod store;
