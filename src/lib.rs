@@ -8,6 +8,7 @@ pub mod disk;
 pub mod lease;
 pub mod membership;
 pub mod metrics;
+pub mod bbolt;
 pub mod config;
 pub mod logging;
 pub mod client;
