@@ -78,6 +78,7 @@ impl Past {
                     create_revision: if tombstone { 0 } else { pair.create_revision },
                     version: if tombstone { 0 } else { pair.version },
                     lease: 0,
+                    record_bytes: 0,
                 },
                 record: record.encode_to_vec().into(),
                 previous,
