@@ -8,16 +8,17 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
+use crate::disk::RealDisk;
 use crate::pb::raftpb::ConfState;
 use crate::store::*;
 use crate::types::Revision;
 
-pub(super) fn open(directory: &TempDir) -> LocalDirectory {
-    LocalDirectory::open(directory.path()).unwrap()
+pub(super) fn create(directory: &TempDir) -> Store {
+    Store::create(Arc::new(RealDisk), directory.path(), Options::default()).unwrap()
 }
 
-pub(super) fn reopen(directory: &TempDir) -> (Store, Loaded) {
-    Store::open(open(directory), Options::default()).unwrap()
+pub(super) fn open(directory: &TempDir) -> (Store, Loaded) {
+    Store::open(Arc::new(RealDisk), directory.path(), Options::default()).unwrap()
 }
 
 pub(super) fn put(revision: Revision, key: &[u8], record: &[u8]) -> Change {
@@ -174,7 +175,7 @@ pub(super) fn state(store: &Store, loaded: &Loaded) -> State {
 fn revisions(reader: &Reader) -> BTreeMap<Revision, (RevisionRow, Bytes)> {
     let mut rows = Vec::new();
     reader
-        .scan_rows(&mut |row| rows.push((row.to_row(), row.record_bytes)))
+        .scan_rows(|row: RowRef<'_>| rows.push((row.to_row(), row.record_bytes)))
         .unwrap();
     let paged = reader.rows(0, i64::MAX, 7).unwrap();
     assert!(
