@@ -11,7 +11,7 @@ use super::value::quote;
 
 /// What the words say.
 #[derive(Debug)]
-pub enum Words {
+pub(super) enum Words {
     /// Flags were read into the settings; the first word that is no flag, if any.
     Flags(Option<String>),
     /// `-h` or `--help` came before any error.
@@ -21,7 +21,7 @@ pub enum Words {
 /// Reads the words after the program's name into `settings`.
 ///
 /// The error is Go's text, to be printed before the usage; the process then exits with status 2.
-pub fn read(words: &[String], settings: &mut Settings) -> Result<Words, String> {
+pub(super) fn read(words: &[String], settings: &mut Settings) -> Result<Words, String> {
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let Some(flag) = flag_of(word) else {

@@ -12,14 +12,14 @@ use super::value::quote;
 use crate::logging::Line;
 
 /// The environment as texts, in its own order. Bytes that are no UTF-8 are replaced.
-pub type Variables = Vec<(String, String)>;
+pub(super) type Variables = Vec<(String, String)>;
 
 /// `ETCD_*` names that are not options and whose presence means nothing.
 const FOREIGN: [&str; 1] = ["ETCD_OPTIONS"]; // extra words of the unit's command line
 
 /// Why the environment was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EnvironmentError {
+pub(super) enum EnvironmentError {
     /// A variable and its flag are both there.
     #[error(
         "conflicting environment variable is shadowed by corresponding command-line flag \
@@ -42,7 +42,7 @@ pub enum EnvironmentError {
 }
 
 /// The value of a variable, empty when unset.
-pub fn lookup<'a>(variables: &'a Variables, name: &str) -> &'a str {
+pub(super) fn lookup<'a>(variables: &'a Variables, name: &str) -> &'a str {
     variables
         .iter()
         .find(|(key, _)| key == name)
@@ -50,7 +50,7 @@ pub fn lookup<'a>(variables: &'a Variables, name: &str) -> &'a str {
 }
 
 /// Fills every option that is no flag from its variable; notes what was used and what was not.
-pub fn apply(
+pub(super) fn apply(
     variables: &Variables,
     settings: &mut Settings,
     notes: &mut Vec<Line>,

@@ -16,7 +16,7 @@ use crate::logging::Line;
 
 /// Why a file was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FileError {
+pub(super) enum FileError {
     /// It cannot be read.
     #[error("open {path}: {reason}")]
     Open {
@@ -104,7 +104,7 @@ const OUTER_KEYS: [&str; 10] = [
 ];
 
 /// Reads the text of the file at `path` into `settings`; notes keys nobody knows.
-pub fn read(
+pub(super) fn read(
     path: &Path,
     text: &str,
     settings: &mut Settings,

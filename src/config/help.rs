@@ -16,7 +16,7 @@ pub const GIT_SHA: &str = match option_env!("ETCD_GIT_SHA") {
 };
 
 /// The short text after a wrong flag and before the long help.
-pub const USAGE: &str = "Usage:
+pub(super) const USAGE: &str = "Usage:
 
   etcd [flags]
     Run an etcd member.
@@ -42,7 +42,7 @@ pub const USAGE: &str = "Usage:
 ";
 
 /// All flags by group.
-pub fn flags() -> String {
+pub(super) fn flags() -> String {
     let mut text = String::new();
     for group in Group::LISTED {
         let _ = write!(text, "\n{}:\n", group.title());

@@ -21,7 +21,7 @@ const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 
 /// What is derived when flags and variables were read (a file has rules of its own).
-pub fn derive_from_flags(settings: &mut Settings, notes: &mut Vec<Line>) {
+pub(super) fn derive_from_flags(settings: &mut Settings, notes: &mut Vec<Line>) {
     for name in ["raft-read-timeout", "raft-write-timeout"] {
         if settings.duration(name) < PEER_TIMEOUT_MIN {
             let minimum = i64::try_from(PEER_TIMEOUT_MIN.as_nanos()).unwrap_or(i64::MAX);
@@ -42,7 +42,7 @@ pub fn derive_from_flags(settings: &mut Settings, notes: &mut Vec<Line>) {
 }
 
 /// What is derived when a file was read.
-pub fn derive_from_file(settings: &mut Settings) {
+pub(super) fn derive_from_file(settings: &mut Settings) {
     let discovery = !settings.text("discovery-srv").is_empty()
         || !settings.texts("discovery-endpoints").is_empty();
     if discovery && has_default_initial_cluster(settings) {
@@ -74,7 +74,7 @@ fn has_default_initial_cluster(settings: &Settings) -> bool {
 
 /// Validates, derives the rest and builds. `notes` gets every line of it in etcd's order, the
 /// line `Running: ` included (and `loaded`, about a file); `default_host` finds the host's address.
-pub fn resolve(
+pub(super) fn resolve(
     mut settings: Settings,
     loaded: Option<Line>,
     running: Line,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::options::Support;
 use super::settings::Settings;
 use super::table::OPTIONS;
-use super::url::{self, Url};
+use super::url;
 use super::value::quote;
 use crate::logging::{self, GoDuration, Line};
 
@@ -61,7 +61,7 @@ impl ConfigError {
 
 /// TLS versions to accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TlsVersions {
+pub(super) struct TlsVersions {
     /// TLS 1.2.
     pub tls12: bool,
     /// TLS 1.3.
@@ -70,7 +70,7 @@ pub struct TlsVersions {
 
 /// What validation has read on its way.
 #[derive(Debug)]
-pub struct Checked {
+pub(super) struct Checked {
     /// How to log.
     pub log: logging::Options,
     /// TLS versions.
@@ -78,7 +78,7 @@ pub struct Checked {
 }
 
 /// Checks everything that can be checked without touching the system.
-pub fn check(s: &Settings, warnings: &mut Vec<Line>) -> Result<Checked, ConfigError> {
+pub(super) fn check(s: &Settings, warnings: &mut Vec<Line>) -> Result<Checked, ConfigError> {
     if s.text("discovery-fallback") == "proxy" {
         return Err(invalid(
             "discovery-fallback",
@@ -364,7 +364,7 @@ fn tls_versions(s: &Settings) -> Result<TlsVersions, ConfigError> {
 }
 
 /// etcd's warnings about options that will go.
-pub fn deprecations(s: &Settings) -> Vec<Line> {
+pub(super) fn deprecations(s: &Settings) -> Vec<Line> {
     let rows = OPTIONS.iter().zip(s.rows());
     let warning = |(option, row): (&super::options::Opt, &super::settings::Setting)| {
         option.deprecation.filter(|_| row.is_set).map(Line::warn)
@@ -373,7 +373,7 @@ pub fn deprecations(s: &Settings) -> Vec<Line> {
 }
 
 /// Warnings about options that this release does not act on; an error for those that matter.
-pub fn not_served(s: &Settings) -> Result<Vec<Line>, ConfigError> {
+pub(super) fn not_served(s: &Settings) -> Result<Vec<Line>, ConfigError> {
     let mut lines = Vec::new();
     for (option, row) in OPTIONS.iter().zip(s.rows()) {
         if !row.is_set || row.value == option.default_value() {

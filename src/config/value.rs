@@ -203,7 +203,7 @@ impl fmt::Display for Value {
 }
 
 /// Go's `strconv.ParseBool`.
-pub fn parse_bool(text: &str) -> Option<bool> {
+pub(super) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -213,7 +213,7 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 
 /// Why a number was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NumberError {
+pub(super) enum NumberError {
     /// Not a number.
     Syntax,
     /// Too large or too small for its kind.
@@ -240,7 +240,7 @@ impl NumberError {
 }
 
 /// Go's `strconv.ParseUint(text, 0, …)`: a prefix names the base, `_` may stand between digits.
-pub fn parse_uint(text: &str, max: u64) -> Result<u64, NumberError> {
+pub(super) fn parse_uint(text: &str, max: u64) -> Result<u64, NumberError> {
     let lower = text.to_ascii_lowercase();
     let (base, digits, prefixed) = match lower.as_bytes() {
         [b'0', b'x', ..] => (16, &lower[2..], true),
@@ -285,7 +285,7 @@ fn underscores_separate_digits(digits: &str, after_prefix: bool) -> bool {
 }
 
 /// Go's `strconv.ParseInt(text, 0, 64)`.
-pub fn parse_int(text: &str) -> Result<i64, NumberError> {
+pub(super) fn parse_int(text: &str) -> Result<i64, NumberError> {
     let (negative, digits) = match text.as_bytes() {
         [b'-', ..] => (true, &text[1..]),
         [b'+', ..] => (false, &text[1..]),
@@ -301,7 +301,7 @@ pub fn parse_int(text: &str) -> Result<i64, NumberError> {
 }
 
 /// Go's `time.ParseDuration`: nanoseconds, or Go's error text.
-pub fn parse_duration(text: &str) -> Result<i64, String> {
+pub(super) fn parse_duration(text: &str) -> Result<i64, String> {
     let invalid = || format!("time: invalid duration {}", quote(text));
     let (negative, mut rest) = match text.as_bytes() {
         [b'-', ..] => (true, &text[1..]),
@@ -386,7 +386,7 @@ fn scaled(whole: &str, fraction: &str, nanos: u64) -> Option<u64> {
 }
 
 /// Go's `%q`.
-pub fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for character in text.chars() {

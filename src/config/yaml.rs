@@ -11,7 +11,7 @@ use super::value::{parse_int, parse_uint};
 
 /// A YAML value, mappings in the order of the file.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Node {
+pub(super) enum Node {
     /// Nothing.
     Null,
     /// `true`, and in YAML 1.1 also `yes`, `on`, `y`.
@@ -32,7 +32,7 @@ pub enum Node {
 
 impl Node {
     /// Go's word for this kind in its JSON errors; numbers are followed by their text where etcd does.
-    pub fn json_kind(&self) -> &'static str {
+    pub(super) fn json_kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "bool",
@@ -64,12 +64,12 @@ impl Node {
 }
 
 /// The text of a file, to find keys in.
-pub struct Source<'a> {
+pub(super) struct Source<'a> {
     lines: Vec<&'a str>,
 }
 
 /// Where a key stands, and what follows it on its line.
-pub struct Place<'a> {
+pub(super) struct Place<'a> {
     /// Counted from 1.
     pub line: usize,
     rest: &'a str,
@@ -77,14 +77,14 @@ pub struct Place<'a> {
 
 impl<'a> Source<'a> {
     /// For this text.
-    pub fn new(text: &'a str) -> Self {
+    pub(super) fn new(text: &'a str) -> Self {
         Self {
             lines: text.lines().collect(),
         }
     }
 
     /// The place of a dotted key in block layout; the last one when it is repeated.
-    pub fn find(&self, path: &str) -> Option<Place<'a>> {
+    pub(super) fn find(&self, path: &str) -> Option<Place<'a>> {
         let mut range = 0..self.lines.len();
         let mut indent_min = 0;
         let mut place = None;
@@ -96,7 +96,7 @@ impl<'a> Source<'a> {
                 .filter_map(|at| after_key(self.lines[at], key).map(|rest| (at, rest)))
                 .min_by_key(|(at, _)| indent_of(self.lines[*at]))?;
             let indent = indent_of(self.lines[at]);
-            let below = |line: &&str| line.trim().is_empty() || indent_of(line) > indent;
+            let below = |line: &&&str| line.trim().is_empty() || indent_of(line) > indent;
             let length = self.lines[at + 1..range.end]
                 .iter()
                 .take_while(below)
@@ -109,7 +109,7 @@ impl<'a> Source<'a> {
     }
 
     /// `node` under `path`, read by YAML 1.1's rules unless it is seen to be quoted.
-    pub fn resolve(&self, path: &str, node: Node) -> Node {
+    pub(super) fn resolve(&self, path: &str, node: Node) -> Node {
         match self.find(path) {
             Some(place)
                 if place
@@ -147,7 +147,7 @@ fn after_key<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Parses a file. The error is what follows `yaml: ` in etcd's message.
-pub fn parse(text: &str) -> Result<Node, String> {
+pub(super) fn parse(text: &str) -> Result<Node, String> {
     if text.trim().is_empty() {
         return Ok(Node::Null);
     }

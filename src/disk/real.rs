@@ -155,7 +155,9 @@ mod tests {
     #[test]
     fn clearing_keeps_what_is_before_and_sets_the_size() {
         let dir = tempfile::tempdir().unwrap();
-        let file = RealDisk.open(&dir.path().join("f"), Access::Create).unwrap();
+        let file = RealDisk
+            .open(&dir.path().join("f"), Access::Create)
+            .unwrap();
         for (before, size) in [(10_000, 4_096), (1_000, 8_192), (5_000, 5_000)] {
             file.set_size(0).unwrap();
             file.write_at(&vec![7; before], 0).unwrap();
@@ -171,7 +173,11 @@ mod tests {
     #[test]
     fn a_lock_excludes_other_open_files_until_it_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || RealDisk.open(&dir.path().join("f"), Access::Create).unwrap();
+        let open = || {
+            RealDisk
+                .open(&dir.path().join("f"), Access::Create)
+                .unwrap()
+        };
         let (first, second) = (open(), open());
         assert!(first.try_lock().unwrap());
         assert!(first.try_lock().unwrap(), "the holder may ask again");

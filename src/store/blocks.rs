@@ -57,10 +57,7 @@ pub(super) struct DamagedBlock {
 }
 
 fn damaged(offset: u64, reason: &'static str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        DamagedBlock { offset, reason },
-    )
+    io::Error::new(io::ErrorKind::InvalidData, DamagedBlock { offset, reason })
 }
 
 /// What went through to the file so far.
@@ -113,7 +110,9 @@ impl BlockFile {
         let file_bytes = file.len()?;
         let head = match file_bytes {
             0 => Head::empty(),
-            bytes if bytes < BLOCK_BYTES as u64 => return Err(damaged(0, "cut off within the head")),
+            bytes if bytes < BLOCK_BYTES as u64 => {
+                return Err(damaged(0, "cut off within the head"));
+            }
             _ => {
                 let mut block = [0; BLOCK_BYTES];
                 file.read(0, &mut block)?;
@@ -224,7 +223,9 @@ impl StorageBackend for BlockFile {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if offset < BLOCK_BYTES as u64 {
             let head = self.head.lock();
-            let content = head.content.get(offset as usize..offset as usize + out.len());
+            let content = head
+                .content
+                .get(offset as usize..offset as usize + out.len());
             out.copy_from_slice(content.ok_or_else(|| unaligned(offset, out.len()))?);
             return Ok(());
         }
@@ -321,14 +322,20 @@ impl Head {
             .iter()
             .filter_map(|at| Self::decode_copy(&block[*at..*at + SECTOR_BYTES]));
         let newest = copies.max_by_key(|copy| copy.sequence);
-        newest.ok_or_else(|| damaged(0, "this is not a state file, or both copies of its head are lost"))
+        newest.ok_or_else(|| {
+            damaged(
+                0,
+                "this is not a state file, or both copies of its head are lost",
+            )
+        })
     }
 
     fn decode_copy(sector: &[u8]) -> Option<Self> {
         let (body, sum) = sector.split_last_chunk()?;
         let sequence = body.get(HEAD_SEQUENCE_AT..HEAD_CONTENT_AT)?;
         let content = body.get(HEAD_CONTENT_AT..HEAD_CONTENT_AT + HEAD_CONTENT_BYTES)?;
-        let intact = body.starts_with(&HEAD_MAGIC) && crc32c::crc32c(body) == u32::from_le_bytes(*sum);
+        let intact =
+            body.starts_with(&HEAD_MAGIC) && crc32c::crc32c(body) == u32::from_le_bytes(*sum);
         intact.then_some(Self {
             sequence: u64::from_le_bytes(sequence.try_into().ok()?),
             content: content.try_into().ok()?,
@@ -339,7 +346,8 @@ impl Head {
         let mut sector = [0; SECTOR_BYTES];
         sector[..HEAD_SEQUENCE_AT].copy_from_slice(&HEAD_MAGIC);
         sector[HEAD_SEQUENCE_AT..HEAD_CONTENT_AT].copy_from_slice(&self.sequence.to_le_bytes());
-        sector[HEAD_CONTENT_AT..HEAD_CONTENT_AT + HEAD_CONTENT_BYTES].copy_from_slice(&self.content);
+        sector[HEAD_CONTENT_AT..HEAD_CONTENT_AT + HEAD_CONTENT_BYTES]
+            .copy_from_slice(&self.content);
         let sum = crc32c::crc32c(&sector[..SECTOR_BYTES - 4]);
         sector[SECTOR_BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
         let mut block = [0; BLOCK_BYTES];
@@ -413,7 +421,10 @@ fn logical_blocks(file_bytes: u64) -> u64 {
 
 /// Splits whole blocks at group boundaries. Offsets are redb's: behind the head, without checksums.
 fn runs(offset: u64, bytes: usize) -> io::Result<Vec<Run>> {
-    if offset < BLOCK_BYTES as u64 || !offset.is_multiple_of(BLOCK_BYTES as u64) || !bytes.is_multiple_of(BLOCK_BYTES) {
+    if offset < BLOCK_BYTES as u64
+        || !offset.is_multiple_of(BLOCK_BYTES as u64)
+        || !bytes.is_multiple_of(BLOCK_BYTES)
+    {
         return Err(unaligned(offset, bytes));
     }
     let mut runs = Vec::with_capacity(1);

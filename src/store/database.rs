@@ -151,7 +151,9 @@ impl Database {
     pub(super) fn content_bytes(&self) -> Result<u64, StoreError> {
         self.read(|txn| {
             let about = txn.open_table(ABOUT)?;
-            Ok(about.get(ABOUT_CONTENT_BYTES)?.map_or(0, |bytes| bytes.value()))
+            Ok(about
+                .get(ABOUT_CONTENT_BYTES)?
+                .map_or(0, |bytes| bytes.value()))
         })
     }
 }

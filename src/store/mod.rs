@@ -30,6 +30,8 @@ mod reader;
 mod schema;
 #[allow(clippy::module_inception)]
 mod store;
+#[cfg(test)]
+mod tests;
 mod values;
 
 pub use change::{Bucket, BucketWrite, Change, Checkpoint, RevisionRow};

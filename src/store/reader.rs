@@ -43,7 +43,9 @@ impl Reader {
         self.with(|database| {
             let table = open(database, RECORDS)?;
             let revisions = revisions.iter();
-            revisions.map(|revision| record(database, &table, *revision)).collect()
+            revisions
+                .map(|revision| record(database, &table, *revision))
+                .collect()
         })
     }
 
@@ -65,7 +67,9 @@ impl RevisionSource for Reader {
         self.with(|database| {
             let table = open(database, ROWS)?;
             scan_rows(database, &table, from, to, &mut |row| {
-                if rows.len() >= limit_rows && rows.last().map(|last| last.revision.main) != Some(row.revision.main) {
+                if rows.len() >= limit_rows
+                    && rows.last().map(|last| last.revision.main) != Some(row.revision.main)
+                {
                     return Ok(false);
                 }
                 rows.push(row.to_row());
@@ -116,7 +120,10 @@ pub(super) fn scan_rows(
         let (key, value) = database.check(|| Ok(entry?))?;
         let revision = revision_of(&key.value());
         let row = decode_row(revision, value.value()).ok_or_else(|| {
-            let reason = format!("the row of revision {}/{} has no meaning", revision.main, revision.sub);
+            let reason = format!(
+                "the row of revision {}/{} has no meaning",
+                revision.main, revision.sub
+            );
             StoreError::damaged(database.path(), None, reason)
         })?;
         if !visit(row)? {

@@ -111,14 +111,19 @@ impl RowRef<'_> {
 /// Appends the stored form of a row to `out`.
 pub(super) fn encode_row(row: &RevisionRow, record_bytes: usize, out: &mut Vec<u8>) {
     out.push(match row {
-        RevisionRow { tombstone: true, .. } => ROW_TOMBSTONE,
+        RevisionRow {
+            tombstone: true, ..
+        } => ROW_TOMBSTONE,
         RevisionRow { lease: 0, .. } => ROW_PUT,
         _ => ROW_PUT_LEASED,
     });
     put_varint(record_bytes as u64, out);
     if !row.tombstone {
         // How long ago the generation began is a small number where the revision is a large one.
-        put_varint(row.revision.main.wrapping_sub(row.create_revision) as u64, out);
+        put_varint(
+            row.revision.main.wrapping_sub(row.create_revision) as u64,
+            out,
+        );
         put_varint(row.version as u64, out);
         if row.lease != 0 {
             out.extend_from_slice(&row.lease.to_le_bytes());

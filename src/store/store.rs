@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{ReadableTable, ReadTransaction};
+use redb::{ReadTransaction, ReadableTable};
 
 use super::checkpoint::{ContentBytes, write_effects};
 use super::database::{Database, FILE, NEW_FILE, Shared};
@@ -113,7 +113,13 @@ impl Store {
         let database = Database::create(file, directory.path(FILE), options.cache_bytes_max)?;
         let renamed = directory.rename(NEW_FILE, FILE);
         renamed.map_err(|error| StoreError::io(&new, error))?;
-        Ok(Self::new(database, directory, options, &Loaded::default(), 0))
+        Ok(Self::new(
+            database,
+            directory,
+            options,
+            &Loaded::default(),
+            0,
+        ))
     }
 
     /// Opens the database and reads everything but the revisions.
@@ -229,7 +235,11 @@ fn load(database: &Database) -> Result<Loaded, StoreError> {
         let reason = format!("meta row {} is malformed", String::from_utf8_lossy(key));
         StoreError::damaged(database.path(), None, reason)
     };
-    for row in loaded.buckets.iter().filter(|row| row.bucket == Bucket::Meta) {
+    for row in loaded
+        .buckets
+        .iter()
+        .filter(|row| row.bucket == Bucket::Meta)
+    {
         let number = || {
             let bytes = row.value.as_ref().try_into().map(u64::from_be_bytes);
             bytes.map_err(|_| malformed(&row.key))
@@ -254,7 +264,7 @@ fn load(database: &Database) -> Result<Loaded, StoreError> {
 }
 
 fn bucket_rows(database: &Database, txn: &ReadTransaction) -> Result<Vec<BucketRow>, StoreError> {
-    let entries = database.check(|| Ok(txn.open_table(BUCKETS)?.iter()?))?;
+    let entries = database.check(|| Ok(txn.open_table(BUCKETS)?.range::<&[u8]>(..)?))?;
     let mut rows = Vec::new();
     for entry in entries {
         let (key, value) = database.check(|| Ok(entry?))?;

@@ -37,14 +37,25 @@ pub(super) struct Ending {
 impl<'a> Decoder<'a> {
     /// Reads on in the next segment of a log, whose chain ended with `crc`.
     pub(super) fn new(source: Source<'a>, path: PathBuf, crc: Option<u32>, last: bool) -> Self {
-        Self { source, path, last, at: 0, records: 0, crc, torn: false, mends: Vec::new() }
+        Self {
+            source,
+            path,
+            last,
+            at: 0,
+            records: 0,
+            crc,
+            torn: false,
+            mends: Vec::new(),
+        }
     }
 
     /// The next record and where it stands, or `None` at the end. Checksum records are dealt with here.
     pub(super) fn next(&mut self) -> Result<Option<(u64, Record)>, WalError> {
         loop {
             let at = self.at;
-            let Some((record, length)) = self.read()? else { return Ok(None) };
+            let Some((record, length)) = self.read()? else {
+                return Ok(None);
+            };
             let expected = match self.records {
                 0 => Kind::Crc,
                 1 => Kind::Metadata,
@@ -65,16 +76,23 @@ impl<'a> Decoder<'a> {
     /// What was found at the end. Call it when [`Decoder::next`] has answered `None`.
     pub(super) fn ending(self) -> Result<Ending, WalError> {
         match self.crc {
-            Some(crc) if self.records > 1 => {
-                Ok(Ending { offset: self.at, crc, torn: self.torn, mends: self.mends })
-            }
+            Some(crc) if self.records > 1 => Ok(Ending {
+                offset: self.at,
+                crc,
+                torn: self.torn,
+                mends: self.mends,
+            }),
             _ => Err(self.corrupt(self.at, "the segment ends before its metadata")),
         }
     }
 
     /// That something is wrong with the record at `offset`.
     pub(super) fn corrupt(&self, offset: u64, what: impl Into<String>) -> WalError {
-        WalError::Corrupt { path: self.path.clone(), offset, what: what.into() }
+        WalError::Corrupt {
+            path: self.path.clone(),
+            offset,
+            what: what.into(),
+        }
     }
 
     fn read(&mut self) -> Result<Option<(Record, Length)>, WalError> {
@@ -113,10 +131,15 @@ impl<'a> Decoder<'a> {
         }
         let head = at + FRAME_BYTES;
         let Some(length) = Length::from_field(field) else {
-            return Ok(Frame::Broken(format!("{field:#018x} is no length of a record")));
+            return Ok(Frame::Broken(format!(
+                "{field:#018x} is no length of a record"
+            )));
         };
         if length.body() > self.source.size() - head {
-            let what = format!("a record of {} bytes reaches beyond the segment", length.record);
+            let what = format!(
+                "a record of {} bytes reaches beyond the segment",
+                length.record
+            );
             return Ok(Frame::Broken(what));
         }
         let bytes = self.source.bytes(head, head + length.record)?;

@@ -32,7 +32,9 @@ pub enum WalError {
         dir: PathBuf,
     },
     /// A log would have been created among foreign files.
-    #[error("{dir} is to become the write-ahead log but holds {name}: move that file elsewhere, or choose another --wal-dir")]
+    #[error(
+        "{dir} is to become the write-ahead log but holds {name}: move that file elsewhere, or choose another --wal-dir"
+    )]
     NotEmpty {
         /// The log's directory.
         dir: PathBuf,
@@ -70,7 +72,9 @@ pub enum WalError {
         what: String,
     },
     /// The log does not know the snapshot it was to be read from.
-    #[error("{dir} has no record of the snapshot at index {index}, term {term}: the log and the stored state do not belong together")]
+    #[error(
+        "{dir} has no record of the snapshot at index {index}, term {term}: the log and the stored state do not belong together"
+    )]
     SnapshotNotFound {
         /// The log's directory.
         dir: PathBuf,
@@ -79,8 +83,24 @@ pub enum WalError {
         /// Its term.
         term: u64,
     },
+    /// The log knows a snapshot of that index, but of another term.
+    #[error(
+        "{dir} has the snapshot at index {index} with term {found}, not {term}: the log and the stored state do not belong together"
+    )]
+    SnapshotMismatch {
+        /// The log's directory.
+        dir: PathBuf,
+        /// The snapshot asked for.
+        index: u64,
+        /// Its term.
+        term: u64,
+        /// The term in the log.
+        found: u64,
+    },
     /// Entries that would leave a hole in the log. Nothing was written.
-    #[error("entry {index} cannot follow entry {last} in the write-ahead log: a defect of this program, please report it")]
+    #[error(
+        "entry {index} cannot follow entry {last} in the write-ahead log: a defect of this program, please report it"
+    )]
     OutOfOrder {
         /// The entry refused.
         index: u64,
@@ -88,7 +108,9 @@ pub enum WalError {
         last: u64,
     },
     /// An earlier write or sync failed, so what is on disk is unknown.
-    #[error("the write-ahead log failed earlier and takes no more records: this process must stop and start again")]
+    #[error(
+        "the write-ahead log failed earlier and takes no more records: this process must stop and start again"
+    )]
     Poisoned,
 }
 
@@ -99,6 +121,7 @@ fn advice(error: &io::Error) -> &'static str {
             ": free space on this file system, then start again; nothing acknowledged is lost"
         }
         io::ErrorKind::PermissionDenied => ": let the user this process runs as write there",
+        io::ErrorKind::ResourceBusy => ": choose a directory inside the mounted file system",
         io::ErrorKind::ReadOnlyFilesystem => ": mount this file system read-write",
         _ => "",
     }
@@ -106,5 +129,9 @@ fn advice(error: &io::Error) -> &'static str {
 
 /// Names the operation and the path of an I/O error.
 pub(super) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WalError {
-    move |source| WalError::Io { operation, path: path.to_owned(), source }
+    move |source| WalError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -39,7 +39,13 @@ pub(super) enum Kind {
 
 impl Kind {
     fn from_number(number: u64) -> Option<Self> {
-        let kinds = [Self::Metadata, Self::Entry, Self::State, Self::Crc, Self::Snapshot];
+        let kinds = [
+            Self::Metadata,
+            Self::Entry,
+            Self::State,
+            Self::Crc,
+            Self::Snapshot,
+        ];
         kinds.into_iter().find(|kind| *kind as u64 == number)
     }
 }
@@ -64,7 +70,10 @@ pub(super) struct Length {
 impl Length {
     /// Of a record of this many bytes.
     pub(super) fn of(record: u64) -> Self {
-        Self { record, padding: record.wrapping_neg() % FRAME_BYTES }
+        Self {
+            record,
+            padding: record.wrapping_neg() % FRAME_BYTES,
+        }
     }
 
     /// Reads a field; `None` when no writer would have written it.
@@ -112,7 +121,12 @@ impl Header {
             Kind::Crc => 0,
             _ => field(bytes, &mut at, 0x1a)?,
         };
-        Ok(Self { kind, crc, bytes: at as u64, payload })
+        Ok(Self {
+            kind,
+            crc,
+            bytes: at as u64,
+            payload,
+        })
     }
 
     /// Bytes of the whole record; saturates, since the payload's length is whatever the disk says.
@@ -168,7 +182,10 @@ const BUFFER_BYTES_KEPT: usize = 4 << 20;
 impl Encoder {
     /// Continues the chain from `crc`.
     pub(super) fn new(crc: u32) -> Self {
-        Self { buffer: Vec::new(), crc }
+        Self {
+            buffer: Vec::new(),
+            crc,
+        }
     }
 
     /// What was encoded since the last [`Encoder::clear`].
@@ -191,6 +208,12 @@ impl Encoder {
         self.record(Kind::Metadata, &[], encoded);
     }
 
+    /// A record whose payload is encoded already.
+    #[cfg(test)]
+    pub(super) fn payload(&mut self, kind: Kind, encoded: &[u8]) {
+        self.record(kind, &[], encoded);
+    }
+
     pub(super) fn state(&mut self, state: &HardState) {
         let fields = Fields::new().varint(1, state.term).varint(2, state.vote);
         self.record(Kind::State, fields.varint(3, state.commit).bytes(), &[]);
@@ -198,16 +221,25 @@ impl Encoder {
 
     pub(super) fn snapshot(&mut self, index: u64, term: u64, conf_state: Option<&ConfState>) {
         let conf_state = conf_state.cloned().map(StoredConfState::from);
-        let stored = StoredSnapshot { index: Some(index), term: Some(term), conf_state };
+        let stored = StoredSnapshot {
+            index: Some(index),
+            term: Some(term),
+            conf_state,
+        };
         self.record(Kind::Snapshot, &[], &stored.encode_to_vec());
     }
 
     pub(super) fn entry(&mut self, entry: &Entry) {
-        debug_assert!(entry.context.is_empty() && !entry.sync_log, "not in etcd's entries");
+        debug_assert!(
+            entry.context.is_empty() && !entry.sync_log,
+            "not in etcd's entries"
+        );
         // A negative type cannot be read back, and the raft crate makes none.
         let entry_type = u64::try_from(entry.entry_type).unwrap_or_default();
-        let mut fields =
-            Fields::new().varint(1, entry_type).varint(2, entry.term).varint(3, entry.index);
+        let mut fields = Fields::new()
+            .varint(1, entry_type)
+            .varint(2, entry.term)
+            .varint(3, entry.index);
         if !entry.data.is_empty() {
             fields = fields.prefix(4, entry.data.len());
         }
@@ -217,8 +249,9 @@ impl Encoder {
     /// One frame whose payload is `head` and `data`.
     fn record(&mut self, kind: Kind, head: &[u8], data: &[u8]) {
         self.crc = crc32c::crc32c_append(crc32c::crc32c_append(self.crc, head), data);
-        let mut fields =
-            Fields::new().varint(1, kind as u64).varint(2, u64::from(self.crc));
+        let mut fields = Fields::new()
+            .varint(1, kind as u64)
+            .varint(2, u64::from(self.crc));
         let payload = head.len() + data.len();
         if kind != Kind::Crc {
             fields = fields.prefix(3, payload);
@@ -229,7 +262,8 @@ impl Encoder {
         self.buffer.extend_from_slice(fields.bytes());
         self.buffer.extend_from_slice(head);
         self.buffer.extend_from_slice(data);
-        self.buffer.resize(self.buffer.len() + length.padding as usize, 0);
+        self.buffer
+            .resize(self.buffer.len() + length.padding as usize, 0);
     }
 }
 
@@ -244,7 +278,10 @@ impl Fields {
     const BYTES_MAX: usize = 4 * 11;
 
     fn new() -> Self {
-        Self { bytes: [0; Self::BYTES_MAX], used: 0 }
+        Self {
+            bytes: [0; Self::BYTES_MAX],
+            used: 0,
+        }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -409,20 +446,32 @@ mod tests {
     #[test]
     fn frames_round_trip_at_every_padding() {
         let mut encoder = Encoder::new(7);
-        let sizes = (0..40).chain([127, 128, 16_383, 16_384, 70_000]).collect::<Vec<_>>();
+        let sizes = (0..40)
+            .chain([127, 128, 16_383, 16_384, 70_000])
+            .collect::<Vec<_>>();
         let entries = sizes
             .iter()
-            .map(|&size| Entry { term: 1, index: 1 << 40, data: vec![5; size].into(), ..Entry::default() })
+            .map(|&size| Entry {
+                term: 1,
+                index: 1 << 40,
+                data: vec![5; size].into(),
+                ..Entry::default()
+            })
             .collect::<Vec<_>>();
         entries.iter().for_each(|entry| encoder.entry(entry));
         let mut bytes = Bytes::from(encoder.buffer);
         let mut crc = 7;
         for entry in &entries {
-            let length = Length::from_field(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+            let length =
+                Length::from_field(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
             let body = bytes.split_to((8 + length.body()) as usize);
             let record = Record::decode(&body.slice(8..8 + length.record as usize)).unwrap();
             assert!(record.kind == Kind::Entry && record.continues(crc));
-            assert!(body[8 + length.record as usize..].iter().all(|&byte| byte == 0));
+            assert!(
+                body[8 + length.record as usize..]
+                    .iter()
+                    .all(|&byte| byte == 0)
+            );
             crc = record.crc;
             assert_eq!(&decode_entry(record.data).unwrap(), entry);
         }
@@ -439,15 +488,30 @@ mod tests {
 
     #[test]
     fn a_payload_is_never_taken_for_one_of_another_kind() {
-        let state = encoded(|encoder| encoder.state(&HardState { term: 1, vote: 5, commit: 8 }));
-        let payload = Record::decode(&Bytes::from(state).slice(8..8 + 14)).unwrap().data;
+        let state = encoded(|encoder| {
+            encoder.state(&HardState {
+                term: 1,
+                vote: 5,
+                commit: 8,
+            })
+        });
+        let payload = Record::decode(&Bytes::from(state).slice(8..8 + 14))
+            .unwrap()
+            .data;
         assert!(decode_state(payload.clone()).is_some());
         assert_eq!(decode_entry(payload), None, "a state as an entry");
-        for entry in [entry(EntryType::EntryNormal, b""), entry(EntryType::EntryConfChange, b"c")] {
+        for entry in [
+            entry(EntryType::EntryNormal, b""),
+            entry(EntryType::EntryConfChange, b"c"),
+        ] {
             let bytes = Bytes::from(encoded(|encoder| encoder.entry(&entry)));
             let length = Length::from_field(u64::from_le_bytes(bytes[..8].try_into().unwrap()));
             let record = Record::decode(&bytes.slice(8..8 + length.unwrap().record as usize));
-            assert_eq!(decode_state(record.unwrap().data), None, "an entry as a state");
+            assert_eq!(
+                decode_state(record.unwrap().data),
+                None,
+                "an entry as a state"
+            );
         }
     }
 
@@ -455,14 +519,40 @@ mod tests {
     fn only_fields_a_writer_would_write_are_read() {
         assert_eq!(Length::from_field(0), None);
         assert_eq!(Length::from_field(3), None, "padding not declared");
-        assert_eq!(Length::from_field(0x8500_0000_0000_0003), Some(Length { record: 3, padding: 5 }));
+        assert_eq!(
+            Length::from_field(0x8500_0000_0000_0003),
+            Some(Length {
+                record: 3,
+                padding: 5
+            })
+        );
         assert_eq!(Length::from_field(0x8400_0000_0000_0003), None);
         assert_eq!(Length::from_field(0x0500_0000_0000_0003), None);
-        assert_eq!(Header::parse(&[0x08, 0x06, 0x10, 0]), Err(1), "no such kind");
+        assert_eq!(
+            Header::parse(&[0x08, 0x06, 0x10, 0]),
+            Err(1),
+            "no such kind"
+        );
         assert_eq!(Header::parse(&[0x08, 0x04, 0x18, 0]), Err(2));
-        assert_eq!(Header::parse(&[0x08, 0x04, 0x10, 0x80, 0]), Err(4), "longer than needed");
-        assert_eq!(Header::parse(&[0x08, 0x02, 0x10, 0x80]), Err(4), "cut short");
-        let data = Header { kind: Kind::Entry, crc: 5, bytes: 6, payload: 2 };
-        assert_eq!(Header::parse(&[0x08, 0x02, 0x10, 5, 0x1a, 2, 9, 9]), Ok(data));
+        assert_eq!(
+            Header::parse(&[0x08, 0x04, 0x10, 0x80, 0]),
+            Err(4),
+            "longer than needed"
+        );
+        assert_eq!(
+            Header::parse(&[0x08, 0x02, 0x10, 0x80]),
+            Err(4),
+            "cut short"
+        );
+        let data = Header {
+            kind: Kind::Entry,
+            crc: 5,
+            bytes: 6,
+            payload: 2,
+        };
+        assert_eq!(
+            Header::parse(&[0x08, 0x02, 0x10, 5, 0x1a, 2, 9, 9]),
+            Ok(data)
+        );
     }
 }

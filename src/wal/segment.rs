@@ -19,9 +19,14 @@ impl Name {
         let (sequence, first_index) = name.strip_suffix(".wal")?.split_once('-')?;
         let number = |digits: &str| {
             let hexadecimal = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-            hexadecimal.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+            hexadecimal
+                .then(|| u64::from_str_radix(digits, 16).ok())
+                .flatten()
         };
-        Some(Self { sequence: number(sequence)?, first_index: number(first_index)? })
+        Some(Self {
+            sequence: number(sequence)?,
+            first_index: number(first_index)?,
+        })
     }
 
     /// The file.
@@ -42,7 +47,10 @@ pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Name>, WalError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         names => names.map_err(io_error("list", dir))?,
     };
-    let mut segments = names.iter().filter_map(|name| Name::parse(name)).collect::<Vec<_>>();
+    let mut segments = names
+        .iter()
+        .filter_map(|name| Name::parse(name))
+        .collect::<Vec<_>>();
     segments.sort_unstable();
     Ok(segments)
 }
@@ -50,17 +58,27 @@ pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Name>, WalError> {
 /// The segments needed to read on from the snapshot at `index`: from the newest that may hold the entry
 /// behind it, to the last, without a gap.
 pub(super) fn needed(dir: &Path, segments: &[Name], index: u64) -> Result<Vec<Name>, WalError> {
-    let missing = |missing| WalError::MissingSegment { dir: dir.to_owned(), missing };
+    let missing = |missing| WalError::MissingSegment {
+        dir: dir.to_owned(),
+        missing,
+    };
     let Some(first) = segments.first() else {
-        return Err(WalError::NotFound { dir: dir.to_owned() });
+        return Err(WalError::NotFound {
+            dir: dir.to_owned(),
+        });
     };
     let Some(start) = segments.iter().rposition(|name| name.first_index <= index) else {
-        return Err(missing(format!("that holds entry {index}, before {first},")));
+        return Err(missing(format!(
+            "that holds entry {index}, before {first},"
+        )));
     };
     let needed = segments.get(start..).unwrap_or_default();
     match gap(needed) {
         None => Ok(needed.to_vec()),
-        Some(after) => Err(missing(format!("{:016x}-*.wal", after.sequence.wrapping_add(1)))),
+        Some(after) => Err(missing(format!(
+            "{:016x}-*.wal",
+            after.sequence.wrapping_add(1)
+        ))),
     }
 }
 
@@ -68,7 +86,10 @@ pub(super) fn needed(dir: &Path, segments: &[Name], index: u64) -> Result<Vec<Na
 pub(super) fn contiguous(segments: &[Name]) -> &[Name] {
     let mut contiguous = segments;
     while let Some(after) = gap(contiguous) {
-        let start = contiguous.iter().position(|name| *name == after).map_or(1, |at| at + 1);
+        let start = contiguous
+            .iter()
+            .position(|name| *name == after)
+            .map_or(1, |at| at + 1);
         contiguous = contiguous.get(start..).unwrap_or_default();
     }
     contiguous
@@ -86,15 +107,29 @@ mod tests {
     use super::*;
 
     fn names(names: &[(u64, u64)]) -> Vec<Name> {
-        names.iter().map(|&(sequence, first_index)| Name { sequence, first_index }).collect()
+        names
+            .iter()
+            .map(|&(sequence, first_index)| Name {
+                sequence,
+                first_index,
+            })
+            .collect()
     }
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        let name = Name { sequence: 0x1f, first_index: 1 << 60 };
+        let name = Name {
+            sequence: 0x1f,
+            first_index: 1 << 60,
+        };
         assert_eq!(name.to_string(), "000000000000001f-1000000000000000.wal");
         assert_eq!(Name::parse(&name.to_string()), Some(name));
-        for other in ["0.tmp", "1-2.wal", "000000000000001f-1000000000000000.wal.broken", ".wal"] {
+        for other in [
+            "0.tmp",
+            "1-2.wal",
+            "000000000000001f-1000000000000000.wal.broken",
+            ".wal",
+        ] {
             assert_eq!(Name::parse(other), None, "{other}");
         }
         assert_eq!(Name::parse("+00000000000001f-1000000000000000.wal"), None);
@@ -108,9 +143,16 @@ mod tests {
         assert_eq!(needs(19), Ok(names(&[(3, 10), (4, 20), (5, 30)])));
         assert_eq!(needs(20), Ok(names(&[(4, 20), (5, 30)])));
         assert_eq!(needs(99), Ok(names(&[(5, 30)])));
-        assert!(needs(9).unwrap_err().contains("holds entry 9, before 0000000000000003-"));
+        assert!(
+            needs(9)
+                .unwrap_err()
+                .contains("holds entry 9, before 0000000000000003-")
+        );
         let gap = needed(dir, &all, 35).unwrap_err().to_string();
-        assert!(gap.contains("segment 0000000000000006-*.wal is missing"), "{gap}");
+        assert!(
+            gap.contains("segment 0000000000000006-*.wal is missing"),
+            "{gap}"
+        );
         assert_eq!(needed(dir, &all, 40).unwrap(), names(&[(7, 40)]));
         assert_eq!(contiguous(&all), names(&[(7, 40)]));
         assert_eq!(contiguous(&all[..3]), &all[..3]);

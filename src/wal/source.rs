@@ -22,12 +22,22 @@ impl<'a> Source<'a> {
     /// Reads a file.
     pub(super) fn of_file(file: &'a dyn DiskFile) -> io::Result<Self> {
         let size = file.size()?;
-        Ok(Self { file: Some(file), size, window: Bytes::new(), window_at: 0 })
+        Ok(Self {
+            file: Some(file),
+            size,
+            window: Bytes::new(),
+            window_at: 0,
+        })
     }
 
     /// Reads a segment that is in memory.
     pub(super) fn of_bytes(bytes: Bytes) -> Self {
-        Self { file: None, size: bytes.len() as u64, window: bytes, window_at: 0 }
+        Self {
+            file: None,
+            size: bytes.len() as u64,
+            window: bytes,
+            window_at: 0,
+        }
     }
 
     /// Bytes in the segment, its unused end included.

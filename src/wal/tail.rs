@@ -53,7 +53,11 @@ pub(super) fn judge(source: &mut Source<'_>, at: u64, crc: u32) -> io::Result<Ta
     let head = at + FRAME_BYTES;
     let Some(field) = source.length_field(at)? else {
         let rest = source.bytes(at, head)?;
-        return Ok(if is_zero(&rest) { Tail::End } else { Tail::Torn });
+        return Ok(if is_zero(&rest) {
+            Tail::End
+        } else {
+            Tail::Torn
+        });
     };
     // The part of the frame's own sector that is behind the length. It was written with the length or not at all.
     let beside = source.bytes(head, sector_after(at))?;
@@ -77,13 +81,18 @@ fn lost_length(source: &mut Source<'_>, at: u64, crc: u32) -> io::Result<Tail> {
         return Ok(Tail::End);
     }
     let bytes = source.bytes(head, head + length.record)?;
-    Ok(match Record::decode(&bytes).filter(|record| record.continues(crc)) {
-        Some(record) => {
-            let mend = Mend { offset: at, bytes: length.field().to_le_bytes().to_vec() };
-            Tail::Kept(record, length, mend)
-        }
-        None => Tail::End,
-    })
+    Ok(
+        match Record::decode(&bytes).filter(|record| record.continues(crc)) {
+            Some(record) => {
+                let mend = Mend {
+                    offset: at,
+                    bytes: length.field().to_le_bytes().to_vec(),
+                };
+                Tail::Kept(record, length, mend)
+            }
+            None => Tail::End,
+        },
+    )
 }
 
 /// A record behind a length that is there.
@@ -118,7 +127,14 @@ fn broken_record(source: &mut Source<'_>, at: u64, field: u64, crc: u32) -> io::
             mended[position] = byte;
             match Record::decode(&mended.into()) {
                 Some(record) if missing.iter().any(|sector| sector.contains(&offset)) => {
-                    Tail::Kept(record, length, Mend { offset, bytes: vec![byte] })
+                    Tail::Kept(
+                        record,
+                        length,
+                        Mend {
+                            offset,
+                            bytes: vec![byte],
+                        },
+                    )
                 }
                 _ => Tail::Damaged,
             }
@@ -192,7 +208,12 @@ mod tests {
     fn segment(at: usize, data: &[u8], size: usize) -> Vec<u8> {
         let mut encoder = Encoder::new(PREVIOUS);
         let data = Bytes::copy_from_slice(data);
-        encoder.entry(&Entry { term: 1, index: 1, data, ..Entry::default() });
+        encoder.entry(&Entry {
+            term: 1,
+            index: 1,
+            data,
+            ..Entry::default()
+        });
         let mut segment = vec![0; at];
         segment.extend_from_slice(encoder.bytes());
         segment.resize(segment.len().max(size), 0);
@@ -200,7 +221,12 @@ mod tests {
     }
 
     fn verdict(segment: &[u8], at: usize) -> Tail {
-        judge(&mut Source::of_bytes(Bytes::copy_from_slice(segment)), at as u64, PREVIOUS).unwrap()
+        judge(
+            &mut Source::of_bytes(Bytes::copy_from_slice(segment)),
+            at as u64,
+            PREVIOUS,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -209,11 +235,22 @@ mod tests {
         torn[1024..1536].fill(0);
         assert_eq!(verdict(&torn, 400), Tail::Torn);
         torn[512..1024].fill(0);
-        assert_eq!(verdict(&torn, 400), Tail::Torn, "with the end of the header");
+        assert_eq!(
+            verdict(&torn, 400),
+            Tail::Torn,
+            "with the end of the header"
+        );
         let whole = segment(504, &[7; 1500], 4096);
-        assert_eq!(verdict(&[&whole[..512], &[0; 3584]].concat(), 504), Tail::Torn);
+        assert_eq!(
+            verdict(&[&whole[..512], &[0; 3584]].concat(), 504),
+            Tail::Torn
+        );
         for cut in [513, 600, 1000, 1999] {
-            assert_eq!(verdict(&whole[..cut], 504), Tail::Torn, "the file ends at {cut}");
+            assert_eq!(
+                verdict(&whole[..cut], 504),
+                Tail::Torn,
+                "the file ends at {cut}"
+            );
         }
     }
 
@@ -224,27 +261,53 @@ mod tests {
         assert_eq!(verdict(&damaged, 400), Tail::Damaged);
         let mut damaged = segment(400, &[7; 50], 4096);
         damaged[430..512].fill(0);
-        assert_eq!(verdict(&damaged, 400), Tail::Damaged, "the frame's own sector");
+        assert_eq!(
+            verdict(&damaged, 400),
+            Tail::Damaged,
+            "the frame's own sector"
+        );
     }
 
     #[test]
     fn zeros_of_the_payload_do_not_hide_damage() {
         let whole = segment(400, &[0; 1500], 4096);
-        for (byte, bit) in [(400, 4), (407, 2), (408, 1), (410, 0), (412, 6), (418, 3), (430, 0), (1700, 7)] {
+        for (byte, bit) in [
+            (400, 4),
+            (407, 2),
+            (408, 1),
+            (410, 0),
+            (412, 6),
+            (418, 3),
+            (430, 0),
+            (1700, 7),
+        ] {
             let mut damaged = whole.clone();
             damaged[byte] ^= 1 << bit;
-            assert_eq!(verdict(&damaged, 400), Tail::Damaged, "bit {bit} of byte {byte}");
+            assert_eq!(
+                verdict(&damaged, 400),
+                Tail::Damaged,
+                "bit {bit} of byte {byte}"
+            );
         }
     }
 
     #[test]
     fn a_stray_bit_in_the_zeros_is_the_end() {
         for at in [400, 496, 504] {
-            for (byte, bit) in [(at, 0), (at + 1, 3), (at + 7, 7), (at + 9, 2), (at + 700, 1)] {
+            for (byte, bit) in [
+                (at, 0),
+                (at + 1, 3),
+                (at + 7, 7),
+                (at + 9, 2),
+                (at + 700, 1),
+            ] {
                 let mut zeros = vec![0; 4096];
                 zeros[byte] = 1 << bit;
                 let verdict = verdict(&zeros, at);
-                assert!(matches!(verdict, Tail::End | Tail::Torn), "bit {bit} of byte {byte}: {verdict:?}");
+                assert!(
+                    matches!(verdict, Tail::End | Tail::Torn),
+                    "bit {bit} of byte {byte}: {verdict:?}"
+                );
             }
         }
     }
@@ -259,7 +322,9 @@ mod tests {
         let whole = segment(504, &[7; 300], 4096);
         let mut lost = whole.clone();
         lost[504..512].fill(0);
-        let Tail::Kept(record, length, mend) = verdict(&lost, 504) else { panic!("not kept") };
+        let Tail::Kept(record, length, mend) = verdict(&lost, 504) else {
+            panic!("not kept")
+        };
         lost[mend.offset as usize..][..mend.bytes.len()].copy_from_slice(&mend.bytes);
         assert_eq!(lost, whole);
         assert!(record.continues(PREVIOUS));
@@ -282,8 +347,16 @@ mod tests {
         assert_eq!(whole[byte], 4);
         let mut torn = whole.clone();
         torn[byte] = 0;
-        let Tail::Kept(record, _, mend) = verdict(&torn, 400) else { panic!("not kept") };
-        assert_eq!(mend, Mend { offset: byte as u64, bytes: vec![4] });
+        let Tail::Kept(record, _, mend) = verdict(&torn, 400) else {
+            panic!("not kept")
+        };
+        assert_eq!(
+            mend,
+            Mend {
+                offset: byte as u64,
+                bytes: vec![4]
+            }
+        );
         assert!(record.continues(PREVIOUS));
     }
 

@@ -73,7 +73,10 @@ impl Content {
         if end > self.written.len() as u64 {
             self.change(Change::Size(end));
         }
-        self.change(Change::Write { offset, bytes: bytes.to_vec() });
+        self.change(Change::Write {
+            offset,
+            bytes: bytes.to_vec(),
+        });
     }
 
     pub(super) fn set_size(&mut self, size: u64) {
@@ -121,7 +124,9 @@ impl Content {
             Change::Size(size) => Some(*size),
             _ => None,
         });
-        let sizes = std::iter::once(self.durable.len() as u64).chain(sizes).collect::<Vec<_>>();
+        let sizes = std::iter::once(self.durable.len() as u64)
+            .chain(sizes)
+            .collect::<Vec<_>>();
         let size = sizes[survival.surviving(sizes.len() - 1, random)];
         let largest = sizes.iter().copied().max().unwrap_or_default();
         let mut content = std::mem::take(&mut self.durable);

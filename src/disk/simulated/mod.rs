@@ -163,7 +163,12 @@ impl Disk for SimulatedDisk {
             |_, _| {},
         )?;
         let boot = self.0.lock().boot;
-        Ok(Box::new(SimulatedFile { disk: self.clone(), inode, handle, boot }))
+        Ok(Box::new(SimulatedFile {
+            disk: self.clone(),
+            inode,
+            handle,
+            boot,
+        }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -332,8 +337,14 @@ mod tests {
             })
             .collect::<BTreeSet<_>>();
         let (old, new) = ((vec![1; 12], vec![1; 88]), (vec![2; 12], vec![2; 88]));
-        let torn = [(new.0.clone(), old.1.clone()), (old.0.clone(), new.1.clone())];
-        assert_eq!(halves, BTreeSet::from_iter([old, new].into_iter().chain(torn)));
+        let torn = [
+            (new.0.clone(), old.1.clone()),
+            (old.0.clone(), new.1.clone()),
+        ];
+        assert_eq!(
+            halves,
+            BTreeSet::from_iter([old, new].into_iter().chain(torn))
+        );
         file.sync_data().unwrap();
         assert_eq!(outcomes(&disk, "/d/f").len(), 1);
     }
@@ -344,14 +355,23 @@ mod tests {
         let file = disk.open(Path::new("/d/a"), Access::Create).unwrap();
         file.write_at(b"x", 0).unwrap();
         file.sync_data().unwrap();
-        assert_eq!(outcomes(&disk, "/d/a"), BTreeSet::from([None, Some(b"x".to_vec())]));
+        assert_eq!(
+            outcomes(&disk, "/d/a"),
+            BTreeSet::from([None, Some(b"x".to_vec())])
+        );
         disk.sync_dir(Path::new("/d")).unwrap();
         disk.rename(Path::new("/d/a"), Path::new("/d/b")).unwrap();
         for name in ["/d/a", "/d/b"] {
-            assert_eq!(outcomes(&disk, name), BTreeSet::from([None, Some(b"x".to_vec())]));
+            assert_eq!(
+                outcomes(&disk, name),
+                BTreeSet::from([None, Some(b"x".to_vec())])
+            );
         }
         disk.sync_dir(Path::new("/d")).unwrap();
-        assert_eq!(outcomes(&disk, "/d/b"), BTreeSet::from([Some(b"x".to_vec())]));
+        assert_eq!(
+            outcomes(&disk, "/d/b"),
+            BTreeSet::from([Some(b"x".to_vec())])
+        );
     }
 
     #[test]
@@ -362,7 +382,10 @@ mod tests {
         file.write_at(&[1; 512], 0).unwrap();
         file.sync_data().unwrap();
         file.clear_from(256, 2048).unwrap();
-        let sizes = outcomes(&disk, "/d/f").into_iter().flatten().map(|content| content.len());
+        let sizes = outcomes(&disk, "/d/f")
+            .into_iter()
+            .flatten()
+            .map(|content| content.len());
         assert_eq!(sizes.collect::<BTreeSet<_>>(), BTreeSet::from([512, 2048]));
     }
 

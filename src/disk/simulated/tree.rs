@@ -30,7 +30,10 @@ pub(super) struct Tree {
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { inodes: [(ROOT, Inode::Directory(vec![Names::new()]))].into(), next: ROOT + 1 }
+        Self {
+            inodes: [(ROOT, Inode::Directory(vec![Names::new()]))].into(),
+            next: ROOT + 1,
+        }
     }
 }
 
@@ -44,7 +47,10 @@ impl Tree {
         for component in path.components() {
             if let Component::Normal(name) = component {
                 let name = name.to_string_lossy();
-                at = *self.directory(at)?.get(&*name).ok_or_else(|| errno(libc::ENOENT))?;
+                at = *self
+                    .directory(at)?
+                    .get(&*name)
+                    .ok_or_else(|| errno(libc::ENOENT))?;
             }
         }
         Ok(at)
@@ -139,7 +145,8 @@ impl Tree {
         if self.find(path).is_ok() {
             return Err(errno(libc::EEXIST));
         }
-        self.link(path, Inode::Directory(vec![Names::new()])).map(drop)
+        self.link(path, Inode::Directory(vec![Names::new()]))
+            .map(drop)
     }
 
     pub(super) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
@@ -165,7 +172,9 @@ impl Tree {
         let names = self.directory(dir)?;
         let id = *names.get(&old).ok_or_else(|| errno(libc::ENOENT))?;
         if let Some(replaced) = names.get(&new)
-            && self.directory(*replaced).is_ok_and(|names| !names.is_empty())
+            && self
+                .directory(*replaced)
+                .is_ok_and(|names| !names.is_empty())
         {
             return Err(errno(libc::ENOTEMPTY));
         }
@@ -212,7 +221,9 @@ impl Tree {
         let mut reached = BTreeSet::from([ROOT]);
         let mut next = vec![ROOT];
         while let Some(id) = next.pop() {
-            let Some(Inode::Directory(states)) = self.inodes.get(&id) else { continue };
+            let Some(Inode::Directory(states)) = self.inodes.get(&id) else {
+                continue;
+            };
             for child in states.iter().flat_map(Names::values) {
                 if reached.insert(*child) {
                     next.push(*child);
