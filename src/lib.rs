@@ -12,6 +12,7 @@ pub mod logging;
 pub mod membership;
 pub mod metrics;
 pub mod pb;
+pub mod rpc;
 pub mod store;
 pub mod raft;
 pub mod tls;

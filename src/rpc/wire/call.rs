@@ -58,7 +58,8 @@ struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         let seconds = self.started.elapsed().as_secs_f64();
-        self.method.handled(GrpcCode::from_number(self.code as i32), seconds);
+        self.method
+            .handled(GrpcCode::from_number(self.code as i32), seconds);
     }
 }
 
@@ -70,7 +71,10 @@ impl<B: Body<Data = Bytes> + Unpin> Call<B> {
         method.counters.started.inc();
         let remote = parts.extensions.get().map(|remote: &Remote| remote.0);
         Ok(Self {
-            context: Context { headers: parts.headers, remote },
+            context: Context {
+                headers: parts.headers,
+                remote,
+            },
             messages: Messages::new(body, head.gzip, method.receive_bytes_max, method.counters),
             head,
             counted: Counted {
@@ -86,7 +90,8 @@ impl<B: Body<Data = Bytes> + Unpin> Call<B> {
     async fn only(&mut self) -> Result<Bytes, Status> {
         let message = poll_fn(|cx| self.messages.poll_encoded(cx)).await;
         let message = message.unwrap_or_else(|| {
-            let text = "cardinality violation: received no request message from non-client-streaming RPC";
+            let text =
+                "cardinality violation: received no request message from non-client-streaming RPC";
             Err(Status::internal(text))
         })?;
         poll_fn(|cx| Poll::Ready(self.messages.poll_end(cx))).await;
@@ -96,7 +101,9 @@ impl<B: Body<Data = Bytes> + Unpin> Call<B> {
     fn deadline(&self) -> Option<Sleep> {
         // A deadline beyond all clocks is none.
         let timeout = self.head.timeout?;
-        tokio::time::Instant::now().checked_add(timeout).map(tokio::time::sleep_until)
+        tokio::time::Instant::now()
+            .checked_add(timeout)
+            .map(tokio::time::sleep_until)
     }
 }
 
@@ -131,7 +138,12 @@ where
             () = deadline => Err(Status::deadline_exceeded(DEADLINE_EXCEEDED)),
         },
     };
-    log(&call.context, call.counted.started.elapsed(), kept, result.as_ref().ok());
+    log(
+        &call.context,
+        call.counted.started.elapsed(),
+        kept,
+        result.as_ref().ok(),
+    );
     match result {
         Ok(reply) => {
             call.counted.code = Code::Ok;
@@ -162,7 +174,9 @@ where
     let run = async {
         let request = Q::decode(call.only().await?).map_err(|error| {
             let reason = decode_reason(&error);
-            Status::internal(format!("grpc: failed to unmarshal the received message: {reason}"))
+            Status::internal(format!(
+                "grpc: failed to unmarshal the received message: {reason}"
+            ))
         })?;
         handler(&call.context, request).await
     };
@@ -202,7 +216,7 @@ where
 
 fn finish_stream<S, G>(
     head: Head,
-    mut counted: Counted,
+    counted: Counted,
     deadline: Option<Sleep>,
     guard: G,
     source: S,
@@ -212,7 +226,10 @@ where
     G: Future<Output = Status> + Send + 'static,
 {
     let out = Outgoing::new(head.gzip, counted.method);
-    let ended = move |code| counted.code = code;
+    let ended = move |code| {
+        let mut counted = counted;
+        counted.code = code;
+    };
     let body = match deadline {
         None => ReplyBody::stream(SourceBody::new(source, guard, out, ended)),
         Some(deadline) => {
@@ -231,7 +248,9 @@ where
 fn respond(head: Head, body: ReplyBody) -> Response<ReplyBody> {
     let mut reply = Response::new(body);
     if head.gzip {
-        reply.headers_mut().insert("grpc-encoding", HeaderValue::from_static("gzip"));
+        reply
+            .headers_mut()
+            .insert("grpc-encoding", HeaderValue::from_static("gzip"));
     }
     reply.headers_mut().insert(CONTENT_TYPE, head.content_type);
     reply

@@ -39,7 +39,12 @@ impl Head {
                 Status::invalid_argument(format!("invalid gRPC request content-type {found:?}"));
             return Err(reject(StatusCode::UNSUPPORTED_MEDIA_TYPE, status));
         };
-        let timeout = match parts.headers.get("grpc-timeout").map(parse_timeout).transpose() {
+        let timeout = match parts
+            .headers
+            .get("grpc-timeout")
+            .map(parse_timeout)
+            .transpose()
+        {
             Ok(timeout) => timeout,
             Err(reason) => {
                 let status = Status::internal(format!("malformed grpc-timeout: {reason}"));
@@ -53,7 +58,11 @@ impl Head {
             ));
             return Err(reject(StatusCode::METHOD_NOT_ALLOWED, status));
         }
-        let gzip = match parts.headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+        let gzip = match parts
+            .headers
+            .get("grpc-encoding")
+            .map(HeaderValue::as_bytes)
+        {
             None | Some(b"" | b"identity") => false,
             Some(b"gzip") => true,
             Some(other) => {
@@ -63,7 +72,11 @@ impl Head {
                 ))));
             }
         };
-        Ok(Self { timeout, gzip, content_type })
+        Ok(Self {
+            timeout,
+            gzip,
+            content_type,
+        })
     }
 }
 
@@ -72,7 +85,11 @@ fn reply_content_type(asked: &HeaderValue) -> Option<HeaderValue> {
     if asked == GRPC {
         return Some(HeaderValue::from_static(GRPC));
     }
-    let (separator, subtype) = asked.to_str().ok()?.strip_prefix(GRPC)?.split_at_checked(1)?;
+    let (separator, subtype) = asked
+        .to_str()
+        .ok()?
+        .strip_prefix(GRPC)?
+        .split_at_checked(1)?;
     match (separator, subtype) {
         ("+" | ";", "") => Some(HeaderValue::from_static(GRPC)),
         ("+", _) => Some(asked.clone()),
@@ -103,7 +120,9 @@ fn parse_timeout(value: &HeaderValue) -> Result<Duration, String> {
     let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     match number.parse().ok().filter(|_| digits) {
         Some(number) => Ok(of(number)),
-        None => Err(format!("strconv.ParseUint: parsing {number:?}: invalid syntax")),
+        None => Err(format!(
+            "strconv.ParseUint: parsing {number:?}: invalid syntax"
+        )),
     }
 }
 
@@ -115,7 +134,9 @@ pub(crate) fn refuse(status: Status) -> Response<ReplyBody> {
 fn reject(http: StatusCode, status: Status) -> Response<ReplyBody> {
     let mut reply = Response::new(ReplyBody::empty());
     *reply.status_mut() = http;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
     // The text is encoded so that any of it fits a header.
     let _ = status.add_header(reply.headers_mut());
     reply
@@ -138,7 +159,9 @@ mod tests {
     fn refusal(headers: &[(&str, &str)]) -> (u16, String, String) {
         let reply = read(headers).unwrap_err();
         let text = |name: &str| reply.headers()[name].to_str().unwrap().to_owned();
-        let message = text("grpc-message").replace("%20", " ").replace("%22", "\"");
+        let message = text("grpc-message")
+            .replace("%20", " ")
+            .replace("%22", "\"");
         (reply.status().as_u16(), text("grpc-status"), message)
     }
 
@@ -153,7 +176,9 @@ mod tests {
             ("application/grpcx", None),
             ("application/json", None),
         ] {
-            let read = read(&[("content-type", asked)]).ok().map(|head| head.content_type);
+            let read = read(&[("content-type", asked)])
+                .ok()
+                .map(|head| head.content_type);
             assert_eq!(read, reply.map(HeaderValue::from_static), "{asked}");
         }
         let (http, code, message) = refusal(&[("content-type", "text/plain")]);
@@ -164,11 +189,20 @@ mod tests {
     #[test]
     fn timeouts_are_read_like_etcds() {
         let timeout = |value| read(&[("content-type", GRPC), ("grpc-timeout", value)]);
-        assert_eq!(timeout("100m").unwrap().timeout, Some(Duration::from_millis(100)));
-        assert_eq!(timeout("99999999H").unwrap().timeout, Some(Duration::from_secs(359_999_996_400)));
+        assert_eq!(
+            timeout("100m").unwrap().timeout,
+            Some(Duration::from_millis(100))
+        );
+        assert_eq!(
+            timeout("99999999H").unwrap().timeout,
+            Some(Duration::from_secs(359_999_996_400))
+        );
         for (value, reason) in [
             ("5", "transport: timeout string is too short: \"5\""),
-            ("123456789S", "transport: timeout string is too long: \"123456789S\""),
+            (
+                "123456789S",
+                "transport: timeout string is too long: \"123456789S\"",
+            ),
             ("5x", "transport: timeout unit is not recognized: \"5x\""),
             ("-1S", "strconv.ParseUint: parsing \"-1\": invalid syntax"),
         ] {
@@ -180,9 +214,16 @@ mod tests {
 
     #[test]
     fn compression_other_than_gzip_is_refused() {
-        assert!(read(&[("content-type", GRPC), ("grpc-encoding", "gzip")]).unwrap().gzip);
+        assert!(
+            read(&[("content-type", GRPC), ("grpc-encoding", "gzip")])
+                .unwrap()
+                .gzip
+        );
         let (http, code, message) = refusal(&[("content-type", GRPC), ("grpc-encoding", "snappy")]);
         assert_eq!((http, code.as_str()), (200, "12"));
-        assert_eq!(message, "grpc: Decompressor is not installed for grpc-encoding \"snappy\"");
+        assert_eq!(
+            message,
+            "grpc: Decompressor is not installed for grpc-encoding \"snappy\""
+        );
     }
 }

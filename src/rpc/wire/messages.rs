@@ -34,7 +34,15 @@ where
 {
     pub(super) fn new(body: B, gzip: bool, bytes_max: usize, method: &'static GrpcMethod) -> Self {
         let (piece, joined) = (Bytes::new(), BytesMut::new());
-        Self { body, piece, joined, gzip, bytes_max, ended: false, method }
+        Self {
+            body,
+            piece,
+            joined,
+            gzip,
+            bytes_max,
+            ended: false,
+            method,
+        }
     }
 
     /// The next message; `None` when the client has sent its last.
@@ -50,7 +58,9 @@ where
         Poll::Ready(ready!(self.poll_encoded(cx)).map(|encoded| {
             Q::decode(encoded?).map_err(|error| {
                 let reason = decode_reason(&error);
-                Status::internal(format!("grpc: failed to unmarshal the received message: {reason}"))
+                Status::internal(format!(
+                    "grpc: failed to unmarshal the received message: {reason}"
+                ))
             })
         }))
     }
@@ -111,14 +121,19 @@ where
         if self.piece.is_empty() && self.joined.is_empty() {
             self.piece = data;
         } else {
-            self.joined.extend_from_slice(&std::mem::take(&mut self.piece));
+            self.joined
+                .extend_from_slice(&std::mem::take(&mut self.piece));
             self.joined.extend_from_slice(&data);
         }
     }
 
     /// Takes a message off the bytes read, if they hold one.
     fn take_message(&mut self) -> Result<Option<Bytes>, Status> {
-        let read: &[u8] = if self.joined.is_empty() { &self.piece } else { &self.joined };
+        let read: &[u8] = if self.joined.is_empty() {
+            &self.piece
+        } else {
+            &self.joined
+        };
         let Some((&[flag, ref length @ ..], rest)) = read.split_first_chunk::<FRAME_HEAD_BYTES>()
         else {
             return Ok(None);
@@ -146,19 +161,26 @@ where
         match flag {
             0 => Ok(Some(message)),
             1 if self.gzip => self.decompress(&message).map(Some),
-            1 => Err(Status::internal("grpc: compressed flag set with identity or empty encoding")),
-            other => {
-                Err(Status::internal(format!("grpc: received unexpected payload format {other}")))
-            }
+            1 => Err(Status::internal(
+                "grpc: compressed flag set with identity or empty encoding",
+            )),
+            other => Err(Status::internal(format!(
+                "grpc: received unexpected payload format {other}"
+            ))),
         }
     }
 
     fn decompress(&self, message: &[u8]) -> Result<Bytes, Status> {
         let mut plain = Vec::new();
         let limit = self.bytes_max as u64 + 1;
-        GzDecoder::new(message).take(limit).read_to_end(&mut plain).map_err(|error| {
-            Status::internal(format!("grpc: failed to decompress the received message: {error}"))
-        })?;
+        GzDecoder::new(message)
+            .take(limit)
+            .read_to_end(&mut plain)
+            .map_err(|error| {
+                Status::internal(format!(
+                    "grpc: failed to decompress the received message: {error}"
+                ))
+            })?;
         if plain.len() > self.bytes_max {
             return Err(Status::resource_exhausted(format!(
                 "grpc: received message after decompression larger than max {}",
@@ -205,7 +227,10 @@ mod tests {
 
     fn messages(bytes: &[u8], piece: usize, gzip: bool) -> Messages<Pieces> {
         let pieces = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
-        let method = crate::metrics::global().grpc.method("/etcdserverpb.KV/Put").unwrap();
+        let method = crate::metrics::global()
+            .grpc
+            .method("/etcdserverpb.KV/Put")
+            .unwrap();
         Messages::new(Pieces(pieces), gzip, 1000, method)
     }
 
@@ -214,12 +239,20 @@ mod tests {
     }
 
     fn put(value: usize) -> PutRequest {
-        PutRequest { key: "k".into(), value: vec![7; value].into(), ..Default::default() }
+        PutRequest {
+            key: "k".into(),
+            value: vec![7; value].into(),
+            ..Default::default()
+        }
     }
 
     fn error(bytes: &[u8], gzip: bool) -> (tonic::Code, String) {
         let mut messages = messages(bytes, 1 << 20, gzip);
-        let status = messages.next::<AuthenticateRequest>().now_or_never().unwrap().unwrap();
+        let status = messages
+            .next::<AuthenticateRequest>()
+            .now_or_never()
+            .unwrap()
+            .unwrap();
         let status = status.unwrap_err();
         (status.code(), status.message().to_owned())
     }
@@ -227,7 +260,10 @@ mod tests {
     #[test]
     fn messages_come_out_however_the_body_is_cut() {
         let sent: Vec<_> = [0, 1, 300, 900].map(put).into();
-        let bytes: Vec<u8> = sent.iter().flat_map(|put| framed(0, &put.encode_to_vec())).collect();
+        let bytes: Vec<u8> = sent
+            .iter()
+            .flat_map(|put| framed(0, &put.encode_to_vec()))
+            .collect();
         for piece in [1, 2, 3, 7, 100, bytes.len()] {
             let mut messages = messages(&bytes, piece, false);
             let mut read: Vec<PutRequest> = Vec::new();
@@ -243,18 +279,27 @@ mod tests {
         let too_large = framed(0, &[0; 1001]);
         let (code, text) = error(&too_large, false);
         assert_eq!(code, tonic::Code::ResourceExhausted);
-        assert_eq!(text, "grpc: received message larger than max (1001 vs. 1000)");
+        assert_eq!(
+            text,
+            "grpc: received message larger than max (1001 vs. 1000)"
+        );
         assert_eq!(
             error(&framed(1, b""), false).1,
             "grpc: compressed flag set with identity or empty encoding"
         );
-        assert_eq!(error(&framed(2, b""), false).1, "grpc: received unexpected payload format 2");
+        assert_eq!(
+            error(&framed(2, b""), false).1,
+            "grpc: received unexpected payload format 2"
+        );
         assert_eq!(error(&framed(0, b"abc")[..7], false).1, "unexpected EOF");
         let prefix = "grpc: failed to unmarshal the received message: ";
         let text = error(&framed(0, b"\x0a\x02\xff\xff"), false).1;
         assert_eq!(text, format!("{prefix}string field contains invalid UTF-8"));
         let text = error(&framed(0, b"\x0a\x7f"), false).1;
-        assert_eq!(text, format!("{prefix}proto: cannot parse invalid wire-format data"));
+        assert_eq!(
+            text,
+            format!("{prefix}proto: cannot parse invalid wire-format data")
+        );
     }
 
     #[test]
@@ -262,14 +307,22 @@ mod tests {
         let gzip = |plain: &[u8]| {
             let mut packed = Vec::new();
             let level = flate2::Compression::default();
-            flate2::read::GzEncoder::new(plain, level).read_to_end(&mut packed).unwrap();
+            flate2::read::GzEncoder::new(plain, level)
+                .read_to_end(&mut packed)
+                .unwrap();
             framed(1, &packed)
         };
         let bytes = gzip(&put(300).encode_to_vec());
-        let read = messages(&bytes, 50, true).next::<PutRequest>().now_or_never().unwrap();
+        let read = messages(&bytes, 50, true)
+            .next::<PutRequest>()
+            .now_or_never()
+            .unwrap();
         assert_eq!(read.unwrap().unwrap(), put(300));
         let (code, text) = error(&gzip(&[0; 100_000]), true);
         assert_eq!(code, tonic::Code::ResourceExhausted);
-        assert_eq!(text, "grpc: received message after decompression larger than max 1000");
+        assert_eq!(
+            text,
+            "grpc: received message after decompression larger than max 1000"
+        );
     }
 }

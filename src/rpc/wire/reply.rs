@@ -39,7 +39,11 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub(super) fn new(gzip: bool, method: &'static GrpcMethod) -> Self {
-        Self { bytes: BytesMut::new(), gzip, method }
+        Self {
+            bytes: BytesMut::new(),
+            gzip,
+            method,
+        }
     }
 
     /// Whether it is time to send.
@@ -71,9 +75,12 @@ impl Outgoing {
     fn compressed(&mut self, plain: &[u8]) {
         let start = self.bytes.len();
         self.bytes.put_bytes(0, FRAME_HEAD_BYTES);
-        let mut encoder = GzEncoder::new((&mut self.bytes).writer(), flate2::Compression::default());
+        let mut encoder =
+            GzEncoder::new((&mut self.bytes).writer(), flate2::Compression::default());
         // Writing to memory does not fail.
-        let _ = encoder.write_all(plain).and_then(|()| encoder.finish().map(drop));
+        let _ = encoder
+            .write_all(plain)
+            .and_then(|()| encoder.finish().map(drop));
         let length = (self.bytes.len() - start - FRAME_HEAD_BYTES) as u32;
         let head = &mut self.bytes[start..start + FRAME_HEAD_BYTES];
         head[0] = 1;
@@ -92,7 +99,10 @@ enum Kind {
     /// Nothing: the status is among the headers.
     Empty,
     /// One message, then the status.
-    Unary { message: Option<Bytes>, trailers: Option<HeaderMap> },
+    Unary {
+        message: Option<Bytes>,
+        trailers: Option<HeaderMap>,
+    },
     /// Messages, then the status.
     Stream(Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>),
 }
@@ -103,13 +113,26 @@ impl ReplyBody {
     }
 
     pub(super) fn unary(mut out: Outgoing) -> Self {
-        Self(Kind::Unary { message: out.take(), trailers: Some(trailers(&Status::ok(""))) })
+        Self(Kind::Unary {
+            message: out.take(),
+            trailers: Some(trailers(&Status::ok(""))),
+        })
     }
 
     pub(super) fn stream(
         body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static,
     ) -> Self {
         Self(Kind::Stream(Box::pin(body)))
+    }
+}
+
+impl std::fmt::Debug for ReplyBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Empty => "no message",
+            Kind::Unary { .. } => "one message",
+            Kind::Stream(_) => "a stream of messages",
+        })
     }
 }
 
@@ -125,7 +148,10 @@ impl Body for ReplyBody {
             Kind::Empty => Poll::Ready(None),
             Kind::Unary { message, trailers } => {
                 let next = message.take().map(Frame::data);
-                Poll::Ready(next.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
+                Poll::Ready(
+                    next.or_else(|| trailers.take().map(Frame::trailers))
+                        .map(Ok),
+                )
             }
             Kind::Stream(body) => body.as_mut().poll_frame(cx),
         }
@@ -149,7 +175,7 @@ pin_project_lite::pin_project! {
     pub(super) struct SourceBody<S, G, E> where E: FnOnce(tonic::Code) {
         #[pin]
         source: S,
-        /// Ends the call from outside: its deadline, or a leader that was lost.
+        // Ends the call from outside: its deadline, or a leader that was lost.
         #[pin]
         guard: G,
         out: Outgoing,
@@ -168,7 +194,13 @@ pin_project_lite::pin_project! {
 impl<S, G, E: FnOnce(tonic::Code)> SourceBody<S, G, E> {
     /// `ended` learns how the call ended.
     pub(super) fn new(source: S, guard: G, out: Outgoing, ended: E) -> Self {
-        Self { source, guard, out, over: None, ended: Some(ended) }
+        Self {
+            source,
+            guard,
+            out,
+            over: None,
+            ended: Some(ended),
+        }
     }
 }
 
@@ -199,7 +231,9 @@ where
         if let Some(bytes) = this.out.take() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        let Some(status) = this.over.take() else { return Poll::Pending };
+        let Some(status) = this.over.take() else {
+            return Poll::Pending;
+        };
         if let Some(ended) = this.ended.take() {
             ended(status.code());
         }
