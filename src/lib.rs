@@ -20,6 +20,8 @@ pub mod mvcc;
 pub mod node;
 pub mod mvcc;
 pub mod pb;
+pub mod rpc;
+pub mod store;
 pub mod raft;
 pub mod store;
 pub mod systemd;
