@@ -4,5 +4,6 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod client;
+pub mod ctl;
 pub mod pb;
 pub mod types;
