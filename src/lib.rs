@@ -4,25 +4,21 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod alarm;
+pub mod bbolt;
 pub mod client;
 pub mod config;
+pub mod ctl;
 pub mod disk;
 pub mod lease;
 pub mod logging;
 pub mod machine;
 pub mod membership;
 pub mod metrics;
-pub mod bbolt;
-pub mod config;
-pub mod logging;
-pub mod client;
 pub mod mvcc;
 pub mod node;
-pub mod mvcc;
 pub mod pb;
-pub mod rpc;
-pub mod store;
 pub mod raft;
+pub mod rpc;
 pub mod store;
 pub mod systemd;
 pub mod tls;
