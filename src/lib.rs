@@ -4,6 +4,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod alarm;
+pub mod bbolt;
 pub mod client;
 pub mod config;
 pub mod disk;
@@ -12,10 +13,6 @@ pub mod logging;
 pub mod machine;
 pub mod membership;
 pub mod metrics;
-pub mod bbolt;
-pub mod config;
-pub mod logging;
-pub mod client;
 pub mod mvcc;
 pub mod node;
 pub mod pb;
