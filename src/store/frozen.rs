@@ -108,7 +108,8 @@ impl Frozen {
         row: &mut RowVisitor<'_>,
     ) -> Result<io::Result<()>, StoreError> {
         let number = bucket_number(bucket);
-        let range = [number].as_slice()..[number + 1].as_slice();
+        let (from, to) = ([number], [number + 1]);
+        let range = from.as_slice()..to.as_slice();
         let entries = self.database.check(|| Ok(self.buckets.range(range)?))?;
         for entry in entries {
             let (key, value) = self.database.check(|| Ok(entry?))?;

@@ -97,6 +97,7 @@ fn row_of(key: &[u8], record: &[u8]) -> Option<RevisionRow> {
         create_revision: 0,
         version: 0,
         lease: 0,
+        record_bytes: u32::try_from(record.len()).ok()?,
     };
     if !tombstone {
         row.create_revision = fields.create_revision;

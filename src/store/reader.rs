@@ -28,23 +28,12 @@ impl Reader {
 
     /// Calls `visit` with every row in revision order. Records are not read: a million rows take a tenth of a
     /// second.
-    pub fn scan_rows(&self, mut visit: impl FnMut(RowRef<'_>)) -> Result<(), StoreError> {
+    pub fn scan_rows(&self, visit: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
         self.with(|database| {
             scan_rows(database, 0, i64::MAX, &mut |row| {
                 visit(row);
                 true
             })
-        })
-    }
-
-    /// The records of several revisions, `None` for those that compaction removed.
-    pub fn records(&self, revisions: &[Revision]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        self.with(|database| {
-            let table = open(database, RECORDS)?;
-            let revisions = revisions.iter();
-            revisions
-                .map(|revision| record_of(database, &table, *revision))
-                .collect()
         })
     }
 
@@ -61,6 +50,16 @@ impl Reader {
 impl RevisionSource for Reader {
     fn record(&self, revision: Revision) -> Result<Option<Bytes>, StoreError> {
         self.with(|database| record_of(database, &open(database, RECORDS)?, revision))
+    }
+
+    fn records(&self, revisions: &[Revision]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.with(|database| {
+            let table = open(database, RECORDS)?;
+            let revisions = revisions.iter();
+            revisions
+                .map(|revision| record_of(database, &table, *revision))
+                .collect()
+        })
     }
 
     fn rows(&self, from: i64, to: i64, limit_rows: usize) -> Result<Vec<RevisionRow>, StoreError> {

@@ -175,7 +175,7 @@ pub(super) fn state(store: &Store, loaded: &Loaded) -> State {
 fn revisions(reader: &Reader) -> BTreeMap<Revision, (RevisionRow, Bytes)> {
     let mut rows = Vec::new();
     reader
-        .scan_rows(|row: RowRef<'_>| rows.push((row.to_row(), row.record_bytes)))
+        .scan_rows(&mut |row| rows.push((row.to_row(), row.record_bytes)))
         .unwrap();
     let paged = reader.rows(0, i64::MAX, 7).unwrap();
     assert!(
