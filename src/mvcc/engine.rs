@@ -189,7 +189,7 @@ impl Mvcc {
 /// The owner's state is never behind a compaction, so a record it misses was lost.
 fn own<T>(result: Result<T, MvccError>) -> Result<T, MvccError> {
     result.map_err(|error| match error {
-        MvccError::Stale => MvccError::Store(crate::store::StoreError(
+        MvccError::Stale => MvccError::Store(crate::store::StoreError::Refused(
             "a live key's record is missing: the database is damaged, restore a snapshot".into(),
         )),
         error => error,
