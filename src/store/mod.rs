@@ -7,14 +7,49 @@
 //!
 //! [`Values`] is what the rest of the program reads records through; nothing above this module knows whether
 //! a record is in memory or on disk.
+//!
+//! # Reading order
+//! - [`Store`] writes, one thread at a time; [`Reader`] reads, from any thread, and never waits for the writer.
+//! - `schema`: the tables. `checkpoint`: a checkpoint as one transaction.
+//! - `blocks`: the checksummed file under redb. `directory`: where files are, real or simulated.
+//!
+//! # Invariants
+//! - Applied index and effects are one transaction.
+//! - After an error every later call fails with the same error; the process stops.
+//! - The file `state.redb` is whole at any moment: a database is built as `state.redb.new`, then renamed.
+//!
+//! Deliberately absent: retries, repair, redb's `compact` and savepoints (`defragment` copies instead).
 
+mod blocks;
 mod change;
+mod checkpoint;
+mod database;
+mod directory;
+mod error;
+mod reader;
+mod schema;
+#[allow(clippy::module_inception)]
+mod store;
+#[cfg(test)]
+mod tests;
 mod values;
 
 pub use change::{Bucket, BucketWrite, Change, Checkpoint, RevisionRow};
+pub use directory::{Directory, LocalDirectory};
+pub use error::StoreError;
+pub use reader::Reader;
+pub use redb::StorageBackend;
+pub use schema::RowRef;
+pub use store::{BucketRow, Loaded, Options, Size, Store, Written};
 pub use values::{RevisionSource, Values};
 
-/// Why stored state could not be read or written.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(pub String);
+/// WIP
+pub struct Frozen;
+impl Store {
+    /// WIP
+    pub fn frozen(&self) -> Result<Frozen, StoreError> { Ok(Frozen) }
+    /// WIP
+    pub fn defragment(&mut self) -> Result<(), StoreError> { Ok(()) }
+    /// WIP
+    pub fn close(self) -> Result<(), StoreError> { Ok(()) }
+}
