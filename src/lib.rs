@@ -4,8 +4,10 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod alarm;
+pub mod bbolt;
 pub mod client;
 pub mod config;
+pub mod ctl;
 pub mod disk;
 pub mod lease;
 pub mod logging;
@@ -16,6 +18,7 @@ pub mod mvcc;
 pub mod node;
 pub mod pb;
 pub mod raft;
+pub mod rpc;
 pub mod store;
 pub mod systemd;
 pub mod tls;
