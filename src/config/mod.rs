@@ -16,21 +16,25 @@
 //! Deliberately absent: reading a directory of drop-ins, includes, variables in values. A changed
 //! configuration is read at the next start; only log level and certificates change while running.
 
-use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
 use crate::logging::Line;
+use failure::Failure;
 
 mod command_line;
 mod environment;
+mod environment_file;
+mod failure;
 mod file;
 pub mod gates;
 mod help;
+mod inspect;
 mod model;
 pub mod options;
 mod resolve;
+mod sample;
 mod settings;
 pub mod table;
 #[cfg(test)]
@@ -97,6 +101,8 @@ pub struct Sources<'a> {
     pub variables: Vec<(String, String)>,
     /// Reads a file.
     pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// The name of this host.
+    pub host_name: &'a dyn Fn() -> String,
     /// The address of this host on the default route.
     pub default_host: &'a dyn Fn() -> Result<IpAddr, String>,
 }
@@ -110,6 +116,7 @@ pub fn of_this_process() -> Start {
             .map(|(key, value)| (text(key), text(value)))
             .collect(),
         read_file: &|path| std::fs::read_to_string(path),
+        host_name: &|| nix::unistd::gethostname().map(text).unwrap_or_default(),
         default_host: &default_host,
     })
 }
@@ -122,14 +129,15 @@ pub fn start(sources: &Sources<'_>) -> Start {
             exit_code: EXIT_FAILURE,
             ..Done::default()
         }),
+        Some("config") => Start::Done(inspect::run(sources)),
         _ => start_member(sources),
     }
 }
 
 fn start_member(sources: &Sources<'_>) -> Start {
-    let mut settings = Settings::defaults();
+    let mut flags = Settings::defaults();
     let words = sources.words.get(1..).unwrap_or_default();
-    let positional = match command_line::read(words, &mut settings) {
+    let positional = match command_line::read(words, &mut flags) {
         Ok(command_line::Words::Flags(positional)) => positional,
         Ok(command_line::Words::Help) => {
             return Start::Done(Done {
@@ -139,8 +147,7 @@ fn start_member(sources: &Sources<'_>) -> Start {
             });
         }
         Err(reason) => {
-            let mut stderr = String::new();
-            let _ = write!(stderr, "{reason}\n{}\n", help::USAGE);
+            let stderr = format!("{reason}\n{}\n", help::USAGE);
             return Start::Done(Done {
                 stderr,
                 exit_code: EXIT_USAGE,
@@ -151,140 +158,124 @@ fn start_member(sources: &Sources<'_>) -> Start {
     let mut notes = Vec::new();
     if let Some(word) = positional {
         notes.push(running(sources));
-        let failure = Failure::plain(format!("{} is not a valid flag", value::quote(&word)));
-        return Start::Done(failure.into_done(notes));
+        return Start::Done(Failure::Positional(word).into_done(notes, &flags, sources));
     }
-    if settings.bool("version") {
+    if flags.bool("version") {
         return Start::Done(Done {
             stdout: version_text(),
             ..Done::default()
         });
     }
-    match read_and_resolve(sources, settings, &mut notes) {
+    let gathered = gather(sources, flags, &mut notes);
+    match gathered.resolve(sources, &mut notes) {
         Ok(config) => Start::Run(Box::new(Run { config, notes })),
-        Err(failure) => Start::Done(failure.into_done(notes)),
+        Err((failure, settings)) => Start::Done(failure.into_done(notes, &settings, sources)),
     }
 }
 
-/// The path of the configuration file, from flag or variable; empty for none.
-fn file_path(sources: &Sources<'_>, settings: &Settings) -> String {
-    match settings.text("config-file") {
-        "" => environment::lookup(&sources.variables, "ETCD_CONFIG_FILE").to_owned(),
-        path => path.to_owned(),
-    }
+/// What the sources say, before anybody asks whether it makes sense.
+struct Gathered {
+    settings: Settings,
+    /// What could not be read, in the order it was met.
+    failures: Vec<Failure>,
+    /// etcd's line about a file.
+    loaded: Option<Line>,
 }
 
-fn read_and_resolve(
-    sources: &Sources<'_>,
-    mut settings: Settings,
-    notes: &mut Vec<Line>,
-) -> Result<Config, Failure> {
-    let path = file_path(sources, &settings);
-    let running = running(sources);
-    let mut loaded = None;
+/// Reads the file, or else the variables, on top of the flags.
+fn gather(sources: &Sources<'_>, flags: Settings, notes: &mut Vec<Line>) -> Gathered {
+    let path = file_path(sources, &flags);
     if path.is_empty() {
-        if let Err(error) = environment::apply(&sources.variables, &mut settings, notes) {
-            if !matches!(error, environment::EnvironmentError::Conflict { .. }) {
-                notes.push(running);
-            }
-            return Err(Failure::Environment(error));
+        let mut settings = flags;
+        let errors = environment::apply(&sources.variables, &mut settings, notes);
+        if errors.is_empty() {
+            resolve::derive_from_flags(&mut settings, notes);
         }
-        resolve::derive_from_flags(&mut settings, notes);
-    } else {
-        settings = from_file(sources, &path, &settings, notes).map_err(|error| {
-            if !matches!(error, file::FileError::Urls { .. }) {
-                notes.push(running.clone());
-            }
-            Failure::File(error)
-        })?;
-        let line = Line::info(
-            "loaded server configuration, other configuration command line flags and environment \
-             variables will be ignored if provided",
-        );
-        loaded = Some(line.with("path", path));
+        let failures = errors.into_iter().map(Failure::Environment).collect();
+        return Gathered {
+            settings,
+            failures,
+            loaded: None,
+        };
     }
-    resolve::resolve(settings, loaded, running, sources.default_host, notes)
-        .map_err(Failure::Config)
-}
-
-/// The settings of a file. Two timeouts have no key there, so the command line's hold.
-fn from_file(
-    sources: &Sources<'_>,
-    path: &str,
-    flags: &Settings,
-    notes: &mut Vec<Line>,
-) -> Result<Settings, file::FileError> {
     let mut settings = Settings::defaults();
+    // Two timeouts have no key in a file, so the command line's hold.
     for name in ["raft-read-timeout", "raft-write-timeout"] {
         let flag = flags.get(name);
         if let (true, Some(at)) = (flag.is_set, table::position(name)) {
             settings.set(at, flag.value.clone(), flag.origin.clone());
         }
     }
-    let path = Path::new(path);
-    let text = (sources.read_file)(path).map_err(|error| file::FileError::Open {
-        path: path.display().to_string(),
-        reason: crate::logging::os_error_text(&error),
+    let failures = match read_file_into(sources, Path::new(&path), &mut settings, notes) {
+        Ok(()) => Vec::new(),
+        Err(refusal) => vec![Failure::File(refusal)],
+    };
+    let line = Line::info(
+        "loaded server configuration, other configuration command line flags and environment \
+         variables will be ignored if provided",
+    );
+    Gathered {
+        settings,
+        failures,
+        loaded: Some(line.with("path", path)),
+    }
+}
+
+/// The path of the configuration file, from flag or variable; empty for none.
+fn file_path(sources: &Sources<'_>, flags: &Settings) -> String {
+    match flags.text("config-file") {
+        "" => environment::lookup(&sources.variables, "ETCD_CONFIG_FILE").to_owned(),
+        path => path.to_owned(),
+    }
+}
+
+fn read_file_into(
+    sources: &Sources<'_>,
+    path: &Path,
+    settings: &mut Settings,
+    notes: &mut Vec<Line>,
+) -> Result<(), file::Refusal> {
+    let text = (sources.read_file)(path).map_err(|error| file::Refusal {
+        error: file::FileError::Open {
+            path: path.display().to_string(),
+            reason: crate::logging::os_error_text(&error),
+        },
+        path: path.to_owned(),
+        key: None,
+        line: None,
     })?;
-    file::read(path, &text, &mut settings, notes)?;
-    resolve::derive_from_file(&mut settings);
-    Ok(settings)
+    file::read(path, &text, settings, notes)?;
+    resolve::derive_from_file(settings);
+    Ok(())
+}
+
+impl Gathered {
+    /// A configuration, or the failure etcd would report with the settings it is about.
+    fn resolve(
+        self,
+        sources: &Sources<'_>,
+        notes: &mut Vec<Line>,
+    ) -> Result<Config, (Failure, Settings)> {
+        let Self {
+            settings,
+            failures,
+            loaded,
+        } = self;
+        let running = running(sources);
+        if let Some(failure) = failure::reported(failures) {
+            if !failure.is_conflict() {
+                notes.push(running);
+            }
+            return Err((failure, settings));
+        }
+        let shown = settings.clone();
+        resolve::resolve(settings, loaded, running, sources.default_host, notes)
+            .map_err(|error| (Failure::Config(error), shown))
+    }
 }
 
 fn running(sources: &Sources<'_>) -> Line {
     Line::info("Running: ").list("args", &sources.words)
-}
-
-/// Why there is no member.
-#[derive(Debug)]
-enum Failure {
-    Plain(String),
-    Environment(environment::EnvironmentError),
-    File(file::FileError),
-    Config(ConfigError),
-}
-
-impl Failure {
-    fn plain(text: String) -> Self {
-        Self::Plain(text)
-    }
-
-    fn into_done(self, mut lines: Vec<Line>) -> Done {
-        let mut done = Done {
-            exit_code: EXIT_CONFIG,
-            ..Done::default()
-        };
-        match &self {
-            Self::Environment(error @ environment::EnvironmentError::Conflict { variable }) => {
-                let line = Line::fatal(error.to_string());
-                lines.push(line.with("environment-variable", variable.as_str()));
-            }
-            Self::File(error @ file::FileError::Urls { .. }) => {
-                done.stderr = format!("{error}\n");
-            }
-            other => {
-                let text = other.to_string();
-                lines.push(Line::warn("failed to verify flags").with("error", text.as_str()));
-                if matches!(other, Self::Config(ConfigError::AdvertiseClientUrlsMissing)) {
-                    let line = Line::warn("advertise client URLs are not set");
-                    lines.push(line.with("error", text));
-                }
-            }
-        }
-        done.lines = lines;
-        done
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Plain(text) => f.write_str(text),
-            Self::Environment(error) => error.fmt(f),
-            Self::File(error) => error.fmt(f),
-            Self::Config(error) => error.fmt(f),
-        }
-    }
 }
 
 /// The source address of the default route. A datagram socket that is connected but never written

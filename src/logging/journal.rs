@@ -98,7 +98,7 @@ impl Journal {
 fn datagram(line: &Line, value_bytes_max: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     let mut field = |name: &str, value: &str| push_field(&mut out, name, value, value_bytes_max);
-    field("MESSAGE", &message(line));
+    field("MESSAGE", &line.to_string());
     field("PRIORITY", &line.level.priority().to_string());
     field("SYSLOG_IDENTIFIER", "etcd");
     field("CODE_FILE", &line.file);
@@ -117,20 +117,6 @@ fn datagram(line: &Line, value_bytes_max: usize) -> Vec<u8> {
         }
     }
     out
-}
-
-fn message(line: &Line) -> String {
-    let mut text = line.message.clone().into_owned();
-    for (name, value) in &line.fields {
-        let value = value.to_string();
-        let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c == '"');
-        text.push_str(&if plain {
-            format!(" {name}={value}")
-        } else {
-            format!(" {name}={value:?}")
-        });
-    }
-    text
 }
 
 fn field_name(name: &str) -> String {
