@@ -138,9 +138,10 @@ fn refusal_advice(refusal: &Refusal) -> Advice {
         Some(line) => format!("{path}:{line}"),
         None => path.to_string(),
     };
+    let key = refusal.key.as_deref();
     let option = OPTIONS
         .iter()
-        .find(|option| option.file_path() == refusal.key.as_deref());
+        .find(|option| key.is_some() && option.file_path() == key);
     let fix = match (&refusal.error, option) {
         (FileError::Open { .. }, _) => {
             "correct the path in --config-file or ETCD_CONFIG_FILE, or let the file be read"

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use goldenscript::{Argument, Block, Command, Context};
+use proptest::prelude::*;
 
 use super::options::Group;
 use super::table::OPTIONS;
@@ -138,6 +139,50 @@ fn man_page_and_completions_know_every_flag() {
             "{}",
             option.name
         );
+    }
+}
+
+/// Texts in the shape of flags, variables and YAML, with anything inside.
+fn words() -> impl Strategy<Value = Vec<String>> {
+    let name = proptest::sample::select(OPTIONS).prop_map(|option| option.name.to_owned());
+    let value = prop_oneof![
+        Just(String::new()),
+        "-?[0-9_x]{1,21}(ns|ms|s|h|[.]5m)?",
+        "(http|unix|[a-z]{0,3})://[\\[\\]:%@/a-z0-9]{0,12}(,http://a:1)?",
+        "\\PC{0,12}",
+    ];
+    let word = (prop_oneof![name, "[a-z]{0,4}"], value, 0..3usize);
+    let word = word.prop_map(|(name, value, dashes)| format!("{}{name}={value}", &"--"[..dashes]));
+    proptest::collection::vec(word, 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever an operator writes ends in a configuration or in an error, never in a panic.
+    #[test]
+    fn nothing_panics(flags in words(), variables in words(), lines in words(), junk in "\\PC{0,40}") {
+        let upper = |word: String| {
+            let word = word.trim_start_matches('-').to_owned();
+            let (name, value) = word.split_once('=').unwrap_or((&word, ""));
+            (format!("ETCD_{}", name.to_ascii_uppercase().replace('-', "_")), value.to_owned())
+        };
+        let mut surroundings = Surroundings {
+            variables: variables.into_iter().map(upper).collect(),
+            ..Surroundings::default()
+        };
+        let with = |first: &[&str]| {
+            let first = first.iter().map(|word| (*word).to_owned());
+            first.chain(flags.iter().cloned()).collect::<Vec<_>>()
+        };
+        surroundings.with(with(&["etcd"]), start);
+        surroundings.with(with(&["etcd", "config", "check"]), start);
+        let yaml = lines.iter().map(|line| line.trim_start_matches('-').replacen('=', ": ", 1));
+        let nested = format!("client-transport-security:\n  {junk}\n");
+        for text in [yaml.collect::<Vec<_>>().join("\n"), nested, junk] {
+            surroundings.files.insert("c".into(), text);
+            surroundings.with(with(&["etcd", "--config-file=c"]), start);
+        }
     }
 }
 

@@ -157,8 +157,8 @@ pub(super) struct YamlError {
 impl fmt::Display for YamlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
-            Some(line) => write!(f, "line {line}: {}", self.reason),
-            None => f.write_str(&self.reason),
+            Some(line) if line > 1 => write!(f, "line {line}: {}", self.reason),
+            _ => f.write_str(&self.reason),
         }
     }
 }
