@@ -168,6 +168,25 @@ fn refusal_advice(refusal: &Refusal) -> Advice {
     }
 }
 
+/// The line for a value that the start of the member found wrong, for instance a file that cannot
+/// be opened: etcd's message, who set the option, and what to do. The process then ends with
+/// [`EXIT_CONFIG`].
+#[track_caller]
+pub fn refused(
+    settings: &Settings,
+    option: &'static str,
+    error: impl fmt::Display,
+    fix: &str,
+) -> Line {
+    let line = Line::warn("failed to verify flags").with("error", error.to_string());
+    let origin = &settings.get(option).origin;
+    let line = match set_by(option, origin, &super::of_process()) {
+        Some(set_by) => line.with("set-by", set_by),
+        None => line.with("option", option),
+    };
+    line.with("fix", fix)
+}
+
 /// Who set an option, for people; nothing for defaults.
 pub(super) fn set_by(option: &str, origin: &Origin, sources: &Sources<'_>) -> Option<String> {
     Some(match origin {

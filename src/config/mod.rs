@@ -23,6 +23,7 @@ use std::path::Path;
 use crate::logging::Line;
 use failure::Failure;
 
+mod announce;
 mod command_line;
 mod environment;
 mod environment_file;
@@ -44,6 +45,7 @@ mod validate;
 mod value;
 mod yaml;
 
+pub use failure::refused;
 pub use gates::FeatureGates;
 pub use help::{COMPATIBLE_VERSION, GIT_SHA, version_text};
 pub use model::{
@@ -109,16 +111,23 @@ pub struct Sources<'a> {
 
 /// Reads the configuration of this process.
 pub fn of_this_process() -> Start {
+    start(&of_process())
+}
+
+fn of_process() -> Sources<'static> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    start(&Sources {
+    Sources {
         words: std::env::args_os().map(text).collect(),
         variables: std::env::vars_os()
             .map(|(key, value)| (text(key), text(value)))
             .collect(),
         read_file: &|path| std::fs::read_to_string(path),
-        host_name: &|| nix::unistd::gethostname().map(text).unwrap_or_default(),
+        host_name: &|| {
+            let name = nix::unistd::gethostname().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        },
         default_host: &default_host,
-    })
+    }
 }
 
 /// Reads a configuration.
@@ -157,7 +166,7 @@ fn start_member(sources: &Sources<'_>) -> Start {
     };
     let mut notes = Vec::new();
     if let Some(word) = positional {
-        notes.push(running(sources));
+        notes.push(resolve::running(&sources.words));
         return Start::Done(Failure::Positional(word).into_done(notes, &flags, sources));
     }
     if flags.bool("version") {
@@ -178,8 +187,8 @@ struct Gathered {
     settings: Settings,
     /// What could not be read, in the order it was met.
     failures: Vec<Failure>,
-    /// etcd's line about a file.
-    loaded: Option<Line>,
+    /// The file they are from.
+    path: Option<String>,
 }
 
 /// Reads the file, or else the variables, on top of the flags.
@@ -195,7 +204,7 @@ fn gather(sources: &Sources<'_>, flags: Settings, notes: &mut Vec<Line>) -> Gath
         return Gathered {
             settings,
             failures,
-            loaded: None,
+            path: None,
         };
     }
     let mut settings = Settings::defaults();
@@ -210,14 +219,10 @@ fn gather(sources: &Sources<'_>, flags: Settings, notes: &mut Vec<Line>) -> Gath
         Ok(()) => Vec::new(),
         Err(refusal) => vec![Failure::File(refusal)],
     };
-    let line = Line::info(
-        "loaded server configuration, other configuration command line flags and environment \
-         variables will be ignored if provided",
-    );
     Gathered {
         settings,
         failures,
-        loaded: Some(line.with("path", path)),
+        path: Some(path),
     }
 }
 
@@ -259,23 +264,24 @@ impl Gathered {
         let Self {
             settings,
             failures,
-            loaded,
+            path,
         } = self;
-        let running = running(sources);
         if let Some(failure) = failure::reported(failures) {
             if !failure.is_conflict() {
-                notes.push(running);
+                notes.push(resolve::running(&sources.words));
             }
             return Err((failure, settings));
         }
         let shown = settings.clone();
-        resolve::resolve(settings, loaded, running, sources.default_host, notes)
-            .map_err(|error| (Failure::Config(error), shown))
+        resolve::resolve(
+            settings,
+            path.as_deref(),
+            &sources.words,
+            sources.default_host,
+            notes,
+        )
+        .map_err(|error| (Failure::Config(error), shown))
     }
-}
-
-fn running(sources: &Sources<'_>) -> Line {
-    Line::info("Running: ").list("args", &sources.words)
 }
 
 /// The source address of the default route. A datagram socket that is connected but never written

@@ -113,6 +113,33 @@ fn samples_say_the_defaults() {
 }
 
 #[test]
+fn startup_line_has_etcds_fields() {
+    let surroundings = Surroundings::default();
+    let words = ["etcd", "--name=a", "--auto-compaction-retention=5"].map(str::to_owned);
+    let Start::Run(run) = surroundings.with(words.to_vec(), start) else {
+        panic!("no start")
+    };
+    let text = run.config.startup_line(false, "").to_string();
+    let names: Vec<&str> = include_str!("testdata/startup-line.txt").lines().collect();
+    let ours: Vec<&str> = text
+        .trim_start_matches("starting an etcd server ")
+        .split(' ')
+        .filter_map(|field| field.split_once('=').map(|(name, _)| name))
+        .collect();
+    assert_eq!(ours, names);
+    for part in [
+        "member-dir=a.etcd/member",
+        "initial-cluster=a=http://localhost:2380",
+        "quota-backend-bytes=2147483648",
+        "auto-compaction-retention=5h0m0s",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    let restarted = run.config.startup_line(true, "").to_string();
+    assert!(restarted.contains("initial-cluster=\"\"") && restarted.contains("token=\"\""));
+}
+
+#[test]
 fn version_has_four_lines() {
     let text = version_text();
     assert_eq!(text.lines().next(), Some("etcd Version: 3.7.1"));
