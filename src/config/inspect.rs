@@ -297,7 +297,8 @@ fn examine(sources: &Sources<'_>) -> Report {
     );
     let settings = match gathered.resolve(sources, &mut notes) {
         Ok(config) => config.settings,
-        Err((error, settings)) => {
+        Err(refused) => {
+            let (error, settings) = *refused;
             problems.push(failure(&error, &settings));
             settings
         }

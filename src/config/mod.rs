@@ -178,7 +178,10 @@ fn start_member(sources: &Sources<'_>) -> Start {
     let gathered = gather(sources, flags, &mut notes);
     match gathered.resolve(sources, &mut notes) {
         Ok(config) => Start::Run(Box::new(Run { config, notes })),
-        Err((failure, settings)) => Start::Done(failure.into_done(notes, &settings, sources)),
+        Err(refused) => {
+            let (failure, settings) = *refused;
+            Start::Done(failure.into_done(notes, &settings, sources))
+        }
     }
 }
 
@@ -260,7 +263,7 @@ impl Gathered {
         self,
         sources: &Sources<'_>,
         notes: &mut Vec<Line>,
-    ) -> Result<Config, (Failure, Settings)> {
+    ) -> Result<Config, Box<(Failure, Settings)>> {
         let Self {
             settings,
             failures,
@@ -270,7 +273,7 @@ impl Gathered {
             if !failure.is_conflict() {
                 notes.push(resolve::running(&sources.words));
             }
-            return Err((failure, settings));
+            return Err(Box::new((failure, settings)));
         }
         let shown = settings.clone();
         resolve::resolve(
@@ -280,7 +283,7 @@ impl Gathered {
             sources.default_host,
             notes,
         )
-        .map_err(|error| (Failure::Config(error), shown))
+        .map_err(|error| Box::new((Failure::Config(error), shown)))
     }
 }
 

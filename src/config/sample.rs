@@ -103,7 +103,7 @@ fn key(text: &mut String, option: &Opt, name: &str, indent: &str) {
     let value = match option.default_value() {
         Value::Texts(texts) if option.list_in_file => serde_json::Value::from(texts).to_string(),
         Value::Bool(_) | Value::Int(_) | Value::Uint(_) => option.default_value().to_string(),
-        Value::Duration(nanos) if nanos == 0 => "0".to_owned(),
+        Value::Duration(0) => "0".to_owned(),
         Value::Duration(nanos) => format!("{nanos} # {}", option.default),
         other => {
             let text = other.to_string();

@@ -44,7 +44,7 @@ impl Node {
     }
 
     /// A plain (unquoted) text read by YAML 1.1's rules.
-    fn as_plain(self) -> Self {
+    fn into_plain(self) -> Self {
         let Self::Text(text) = &self else { return self };
         match text.as_str() {
             "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Self::Bool(true),
@@ -119,7 +119,7 @@ impl<'a> Source<'a> {
             {
                 node
             }
-            Some(place) if !place.rest.trim().is_empty() => node.as_plain(),
+            Some(place) if !place.rest.trim().is_empty() => node.into_plain(),
             _ => node,
         }
     }
