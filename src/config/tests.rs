@@ -77,7 +77,8 @@ fn samples_say_the_defaults() {
             .split([':', '='])
             .next()
             .unwrap_or_default();
-        key.len() < text.trim_start().len() && !key.contains([' ', '#'])
+        let indent = text.len() - text.trim_start().len();
+        indent % 2 == 0 && key.len() < text.trim_start().len() && !key.contains([' ', '#'])
     };
     let uncomment = |text: &str| {
         let lines = text.lines().map(|line| match line.strip_prefix('#') {
