@@ -66,7 +66,13 @@ impl Revision {
             return None;
         }
         let part = |bytes: &[u8]| bytes.try_into().ok().map(i64::from_be_bytes);
-        Some((Self { main: part(&head[..8])?, sub: part(&head[9..])? }, tombstone))
+        Some((
+            Self {
+                main: part(&head[..8])?,
+                sub: part(&head[9..])?,
+            },
+            tombstone,
+        ))
     }
 }
 
@@ -78,7 +84,10 @@ mod tests {
     fn revision_keys_are_etcds() {
         let revision = Revision::new(258, 1);
         let key = revision.to_key();
-        assert_eq!(&key, b"\x00\x00\x00\x00\x00\x00\x01\x02_\x00\x00\x00\x00\x00\x00\x00\x01");
+        assert_eq!(
+            &key,
+            b"\x00\x00\x00\x00\x00\x00\x01\x02_\x00\x00\x00\x00\x00\x00\x00\x01"
+        );
         assert_eq!(Revision::from_key(&key), Some((revision, false)));
         let mut tombstone = key.to_vec();
         tombstone.push(b't');

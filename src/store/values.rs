@@ -1,0 +1,407 @@
+//! Records by revision: changes that no checkpoint has yet, a bounded cache, then the database.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+
+use super::{Change, RevisionRow, StoreError};
+use crate::types::Revision;
+
+/// Cache shards; readers of different revisions rarely meet on one.
+const SHARDS: usize = 16;
+/// What a cached record costs besides its bytes: map slot, queue slot, allocation header.
+const CACHED_RECORD_OVERHEAD_BYTES: usize = 96;
+/// Records looked up under one lock: bounds how long a reader of many can hold up a push.
+const LOOKUP_RECORDS: usize = 128;
+
+/// Where records that left memory are read.
+pub trait RevisionSource: Send + Sync {
+    /// The record of a revision; `None` when compaction removed it.
+    fn record(&self, revision: Revision) -> Result<Option<Bytes>, StoreError>;
+    /// The records of many revisions, one result each in the order given.
+    fn records(&self, revisions: &[Revision]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        revisions.iter().map(|&one| self.record(one)).collect()
+    }
+    /// Rows with `from <= revision.main < to` in order, at most `limit_rows` but never part of a main revision's
+    /// rows: the last main revision is whole, or cut off entirely unless it is the first.
+    fn rows(&self, from: i64, to: i64, limit_rows: usize) -> Result<Vec<RevisionRow>, StoreError>;
+}
+
+/// Every record that exists, wherever it is.
+///
+/// The apply thread pushes, the checkpoint thread moves the durable mark, anyone reads.
+pub struct Values {
+    recent: RwLock<Recent>,
+    shards: [Mutex<Shard>; SHARDS],
+    source: Option<Arc<dyn RevisionSource>>,
+    shard_bytes_max: usize,
+    /// Compaction may have removed rows at or below this main revision.
+    pruned_revision: AtomicI64,
+}
+
+/// Changes newer than the last durable checkpoint: one batch a main revision, without gaps.
+#[derive(Default)]
+struct Recent {
+    /// Main revision of the first batch.
+    base: i64,
+    batches: VecDeque<Arc<[Change]>>,
+}
+
+#[derive(Default)]
+struct Shard {
+    records: HashMap<Revision, Cached>,
+    /// Eviction order; a record that was read since it was queued gets a second round.
+    queue: VecDeque<Revision>,
+    bytes: usize,
+}
+
+struct Cached {
+    record: Bytes,
+    read: bool,
+}
+
+impl Values {
+    /// Records on top of `source`, whose last main revision is `durable_revision`.
+    /// Without a source everything stays in memory, as tests and simulations want it.
+    pub fn new(
+        source: Option<Arc<dyn RevisionSource>>,
+        durable_revision: i64,
+        cache_bytes_max: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            recent: RwLock::new(Recent {
+                base: durable_revision + 1,
+                batches: VecDeque::new(),
+            }),
+            shards: Default::default(),
+            source,
+            shard_bytes_max: cache_bytes_max / SHARDS,
+            pruned_revision: AtomicI64::new(-1),
+        })
+    }
+
+    /// Takes the changes of the next main revision. Revisions come without gaps.
+    pub fn push(&self, batch: Arc<[Change]>) {
+        let mut recent = self.recent.write();
+        debug_assert_eq!(
+            batch.first().map(|change| change.row.revision.main),
+            Some(recent.base + recent.batches.len() as i64)
+        );
+        recent.batches.push_back(batch);
+    }
+
+    /// Everything up to this main revision can be read from the source now: memory of it becomes cache.
+    pub fn durable(&self, revision: i64) {
+        if self.source.is_none() {
+            return;
+        }
+        let batches: Vec<_> = {
+            let mut recent = self.recent.write();
+            let count = (revision + 1 - recent.base).clamp(0, recent.batches.len() as i64);
+            recent.base += count;
+            recent.batches.drain(..count as usize).collect()
+        };
+        for change in batches.iter().flat_map(|batch| batch.iter()) {
+            if !change.row.tombstone {
+                self.cache(change.row.revision, &change.record);
+            }
+        }
+    }
+
+    /// The record of a revision; `None` when it never existed or compaction removed it.
+    pub fn record(&self, revision: Revision) -> Result<Option<Bytes>, StoreError> {
+        if let Some(record) = self.recent.read().record(revision) {
+            return Ok(Some(record));
+        }
+        if let Some(record) = self.cached(revision) {
+            return Ok(Some(record));
+        }
+        let Some(source) = &self.source else {
+            return Ok(None);
+        };
+        let record = source.record(revision)?;
+        if let Some(record) = &record {
+            self.cache(revision, record);
+        }
+        Ok(record)
+    }
+
+    /// The records of many revisions, one result each in the order given. `keep` lets those that had to be read from
+    /// the source displace others in the cache: right for a client's range, wrong for a scan of everything.
+    pub fn records(
+        &self,
+        revisions: &[Revision],
+        keep: bool,
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let mut records = Vec::with_capacity(revisions.len());
+        let mut missing = Vec::new();
+        for some in revisions.chunks(LOOKUP_RECORDS) {
+            let recent = self.recent.read();
+            records.extend(some.iter().map(|&one| recent.record(one)));
+        }
+        for (at, record) in records.iter_mut().enumerate() {
+            if record.is_none() {
+                *record = self.cached(revisions[at]);
+                if record.is_none() {
+                    missing.push(at);
+                }
+            }
+        }
+        let Some(source) = self.source.as_ref().filter(|_| !missing.is_empty()) else {
+            return Ok(records);
+        };
+        let wanted: Vec<_> = missing.iter().map(|&at| revisions[at]).collect();
+        for (&at, record) in missing.iter().zip(source.records(&wanted)?) {
+            if let (true, Some(record)) = (keep, &record) {
+                self.cache(revisions[at], record);
+            }
+            records[at] = record;
+        }
+        Ok(records)
+    }
+
+    /// Compaction up to `revision` begins to remove rows and records.
+    pub fn prune(&self, revision: i64) {
+        self.pruned_revision.fetch_max(revision, Ordering::AcqRel);
+    }
+
+    /// Rows above this main revision are all there. Asked after a scan it tells whether the scan can be trusted.
+    pub fn pruned_revision(&self) -> i64 {
+        self.pruned_revision.load(Ordering::Acquire)
+    }
+
+    /// Rows of the main revisions `from..to` in order, at least one main revision where there is one, and
+    /// no further once `limit_rows` are reached.
+    pub fn rows(
+        &self,
+        from: i64,
+        to: i64,
+        limit_rows: usize,
+    ) -> Result<Vec<RevisionRow>, StoreError> {
+        // Memory first: what leaves it meanwhile is already in the source.
+        let (base, recent) = self.recent.read().rows(from, to, limit_rows);
+        let mut rows: Vec<RevisionRow> = Vec::new();
+        let mut next = from;
+        while let Some(source) = self.source.as_ref().filter(|_| next < base) {
+            if rows.len() >= limit_rows {
+                return Ok(rows);
+            }
+            // Fewer than asked for may mean that the next main revision did not fit.
+            let some = source.rows(next, to.min(base), limit_rows - rows.len())?;
+            next = some.last().map_or(base, |row| row.revision.main + 1);
+            rows.extend(some);
+        }
+        if rows.len() < limit_rows {
+            rows.extend(recent);
+        }
+        Ok(rows)
+    }
+
+    /// Drops removed revisions from the cache; the source forgets them with the next checkpoint.
+    pub fn forget(&self, removed: &[Revision]) {
+        for revision in removed {
+            let mut shard = self.shard(*revision).lock();
+            if let Some(cached) = shard.records.remove(revision) {
+                shard.bytes -= cached.record.len() + CACHED_RECORD_OVERHEAD_BYTES;
+            }
+        }
+    }
+
+    fn shard(&self, revision: Revision) -> &Mutex<Shard> {
+        &self.shards[(revision.main as usize).wrapping_add(revision.sub as usize) % SHARDS]
+    }
+
+    fn cached(&self, revision: Revision) -> Option<Bytes> {
+        let mut shard = self.shard(revision).lock();
+        let cached = shard.records.get_mut(&revision)?;
+        cached.read = true;
+        Some(cached.record.clone())
+    }
+
+    fn cache(&self, revision: Revision, record: &Bytes) {
+        self.shard(revision)
+            .lock()
+            .insert(revision, record.clone(), self.shard_bytes_max);
+    }
+}
+
+impl Recent {
+    fn record(&self, revision: Revision) -> Option<Bytes> {
+        let batch = self
+            .batches
+            .get(usize::try_from(revision.main - self.base).ok()?)?;
+        Some(
+            batch
+                .get(usize::try_from(revision.sub).ok()?)?
+                .record
+                .clone(),
+        )
+    }
+
+    fn rows(&self, from: i64, to: i64, limit_rows: usize) -> (i64, Vec<RevisionRow>) {
+        let mut rows = Vec::new();
+        let skip = usize::try_from(from - self.base).unwrap_or(0);
+        let take = usize::try_from(to - from.max(self.base)).unwrap_or(0);
+        for batch in self.batches.iter().skip(skip).take(take) {
+            if rows.len() >= limit_rows {
+                break;
+            }
+            rows.extend(batch.iter().map(|change| change.row.clone()));
+        }
+        (self.base, rows)
+    }
+}
+
+impl Shard {
+    fn insert(&mut self, revision: Revision, record: Bytes, bytes_max: usize) {
+        let cost = record.len() + CACHED_RECORD_OVERHEAD_BYTES;
+        if cost > bytes_max || self.records.contains_key(&revision) {
+            return;
+        }
+        self.records.insert(
+            revision,
+            Cached {
+                record,
+                read: false,
+            },
+        );
+        self.queue.push_back(revision);
+        self.bytes += cost;
+        while self.bytes > bytes_max {
+            let Some(oldest) = self.queue.pop_front() else {
+                break;
+            };
+            match self.records.get_mut(&oldest) {
+                Some(cached) if cached.read => {
+                    cached.read = false;
+                    self.queue.push_back(oldest);
+                }
+                Some(cached) => {
+                    self.bytes -= cached.record.len() + CACHED_RECORD_OVERHEAD_BYTES;
+                    self.records.remove(&oldest);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Disk;
+
+    impl RevisionSource for Disk {
+        fn record(&self, revision: Revision) -> Result<Option<Bytes>, StoreError> {
+            Ok((revision.main <= 4).then(|| Bytes::from(format!("disk {}", revision.main))))
+        }
+        fn rows(&self, from: i64, to: i64, limit: usize) -> Result<Vec<RevisionRow>, StoreError> {
+            // One main revision at a time, as if each came close to the limit.
+            let rows = (from..to.min(5)).map(row);
+            Ok(rows.take(limit.min(1)).collect())
+        }
+    }
+
+    fn row(main: i64) -> RevisionRow {
+        RevisionRow {
+            revision: Revision::new(main, 0),
+            tombstone: false,
+            key: Bytes::from_static(b"k"),
+            create_revision: 2,
+            version: main - 1,
+            lease: 0,
+            record_bytes: 0,
+        }
+    }
+
+    fn change(main: i64) -> Arc<[Change]> {
+        let record = Bytes::from(format!("memory {main}"));
+        Arc::new([Change {
+            row: row(main),
+            record,
+            previous: None,
+            previous_lease: 0,
+        }])
+    }
+
+    fn text(values: &Values, main: i64) -> Option<String> {
+        let record = values.record(Revision::new(main, 0)).unwrap();
+        record.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn records_come_from_memory_until_durable_then_from_cache_or_disk() {
+        let values = Values::new(Some(Arc::new(Disk)), 2, 1 << 20);
+        for main in 3..=6 {
+            values.push(change(main));
+        }
+        assert_eq!(text(&values, 2).as_deref(), Some("disk 2"));
+        assert_eq!(text(&values, 3).as_deref(), Some("memory 3"));
+        values.durable(4);
+        assert_eq!(text(&values, 3).as_deref(), Some("memory 3"), "cached");
+        values.forget(&[Revision::new(3, 0)]);
+        assert_eq!(text(&values, 3).as_deref(), Some("disk 3"));
+        assert_eq!(text(&values, 6).as_deref(), Some("memory 6"));
+        assert_eq!(text(&values, 7), None);
+    }
+
+    #[test]
+    fn many_records_come_from_everywhere_in_order() {
+        let values = Values::new(Some(Arc::new(Disk)), 2, 1 << 20);
+        for main in 3..=6 {
+            values.push(change(main));
+        }
+        values.durable(3);
+        let wanted = [6, 3, 9, 2].map(|main| Revision::new(main, 0));
+        let texts: Vec<_> = values.records(&wanted, true).unwrap();
+        let texts: Vec<_> = texts.iter().map(|record| record.as_deref()).collect();
+        assert_eq!(
+            texts,
+            [
+                Some(&b"memory 6"[..]),
+                Some(b"memory 3"),
+                None,
+                Some(b"disk 2")
+            ]
+        );
+        assert!(values.cached(wanted[3]).is_some(), "kept");
+        values.records(&[Revision::new(1, 0)], false).unwrap();
+        assert!(values.cached(Revision::new(1, 0)).is_none(), "not kept");
+    }
+
+    #[test]
+    fn rows_join_disk_and_memory_without_gap_or_repeat() {
+        let values = Values::new(Some(Arc::new(Disk)), 2, 0);
+        for main in 3..=6 {
+            values.push(change(main));
+        }
+        values.durable(4);
+        let mains = |from, to, limit| -> Vec<i64> {
+            let rows = values.rows(from, to, limit).unwrap();
+            rows.iter().map(|row| row.revision.main).collect()
+        };
+        assert_eq!(mains(2, 7, 100), [2, 3, 4, 5, 6]);
+        assert_eq!(mains(5, 6, 100), [5]);
+        assert_eq!(mains(6, 100, 100), [6]);
+        assert_eq!(mains(5, 7, 1), [5]);
+    }
+
+    #[test]
+    fn the_cache_keeps_within_its_bytes_and_prefers_what_was_read() {
+        let mut shard = Shard::default();
+        let bytes_max = 3 * (CACHED_RECORD_OVERHEAD_BYTES + 10);
+        for main in 0..3 {
+            shard.insert(Revision::new(main, 0), Bytes::from(vec![0; 10]), bytes_max);
+        }
+        shard.records.get_mut(&Revision::new(0, 0)).unwrap().read = true;
+        shard.insert(Revision::new(3, 0), Bytes::from(vec![0; 10]), bytes_max);
+        assert!(shard.bytes <= bytes_max);
+        assert!(shard.records.contains_key(&Revision::new(0, 0)));
+        assert!(!shard.records.contains_key(&Revision::new(1, 0)));
+    }
+}

@@ -1,0 +1,214 @@
+//! Power cuts at any call: while a log is created, written, cut into segments, purged, and while the last
+//! cut is being recovered from. What was synced is there, and what else is there was written.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::disk::Fault;
+use crate::wal::tests::*;
+
+/// A run of the log per seed; `make sim` has more.
+const SEEDS: u64 = 3_000;
+/// Power cuts a run survives before it ends.
+const CUTS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Written {
+    Entry(Entry),
+    State(HardState),
+    Snapshot(WalSnapshot),
+}
+
+/// What the log was told.
+#[derive(Debug, Default)]
+struct Model {
+    created: bool,
+    written: Vec<Written>,
+    /// How many of them were synced.
+    synced: usize,
+}
+
+impl Model {
+    /// The last snapshot mark that was synced.
+    fn start(&self) -> WalSnapshot {
+        let marks = self.written[..self.synced]
+            .iter()
+            .rev()
+            .filter_map(|written| match written {
+                Written::Snapshot(mark) => Some(mark.clone()),
+                _ => None,
+            });
+        marks.take(1).next().unwrap_or_default()
+    }
+
+    /// What reading must give if just the first `count` records survived.
+    fn expected(&self, count: usize, start: u64) -> (HardState, Vec<Entry>, usize) {
+        let (mut hard_state, mut entries, mut marks) = (HardState::default(), Vec::new(), 1);
+        for written in &self.written[..count] {
+            match written {
+                Written::State(state) => hard_state = state.clone(),
+                Written::Snapshot(_) => marks += 1,
+                Written::Entry(entry) if entry.index <= start => entries.clear(),
+                Written::Entry(entry) => {
+                    entries.truncate((entry.index - start - 1) as usize);
+                    entries.push(entry.clone());
+                }
+            }
+        }
+        (hard_state, entries, marks)
+    }
+
+    /// Checks what was recovered; it is durable now.
+    fn recovered(&mut self, recovered: &Recovered, start: u64) {
+        let survivors = (self.synced..=self.written.len()).rev().find(|&count| {
+            let (hard_state, entries, marks) = self.expected(count, start);
+            let last_mark = self.written[..count]
+                .iter()
+                .rev()
+                .find_map(|written| match written {
+                    Written::Snapshot(mark) => Some(mark.clone()),
+                    _ => None,
+                });
+            (&hard_state, &entries) == (&recovered.hard_state, &recovered.entries)
+                && recovered.snapshots.len() <= marks
+                && recovered.snapshots.last() == Some(&last_mark.unwrap_or_default())
+        });
+        let Some(survivors) = survivors else {
+            panic!(
+                "{} synced of {}, found {recovered:?}, not {:?}",
+                self.synced,
+                self.written.len(),
+                self.expected(self.written.len(), start)
+            );
+        };
+        self.written.truncate(survivors);
+        self.synced = survivors;
+    }
+}
+
+fn is_power_cut(error: &WalError) -> bool {
+    matches!(error, WalError::Io { source, .. } if source.raw_os_error().is_none())
+}
+
+/// Creates or opens the log as a starting process does.
+fn start(disk: &SimulatedDisk, model: &mut Model) -> Result<Wal, WalError> {
+    if !exists(disk, dir())? {
+        assert!(!model.created, "a log that was created is gone");
+        let wal = Wal::create(shared(disk), dir(), METADATA, SMALL)?;
+        model.created = true;
+        return Ok(wal);
+    }
+    let at = model.start();
+    let (wal, recovered) = Wal::open(shared(disk), dir(), &at, SMALL)?;
+    model.created = true;
+    assert_eq!(recovered.metadata, METADATA);
+    if std::env::var("DBG").is_ok() {
+        eprintln!("start {at:?}: open");
+        let disk = &disk.fork();
+        for path in segments(disk) {
+            let d = decode_segment(&disk.content(&path).unwrap());
+            match d { Ok(d) => eprintln!("{path:?} hs {:?} entries {:?} marks {:?} torn {}", d.recovered.hard_state, d.recovered.entries.iter().map(|e| (e.index, e.term)).collect::<Vec<_>>(), d.recovered.snapshots.iter().map(|m| m.index).collect::<Vec<_>>(), d.torn),
+            Err(e) => eprintln!("{path:?}: {e}") }
+        }
+    }
+    model.recovered(&recovered, at.index);
+    Ok(wal)
+}
+
+fn payload(random: &mut StdRng) -> Vec<u8> {
+    let size = match random.random_range(0..10) {
+        0 => 0,
+        1..5 => random.random_range(0..80),
+        5..9 => random.random_range(0..1200),
+        _ => random.random_range(0..6000),
+    };
+    match random.random_range(0..4) {
+        0 => vec![0; size],
+        1 => (0..size)
+            .map(|_| if random.random_bool(0.01) { 1 } else { 0 })
+            .collect(),
+        _ => (0..size).map(|_| random.random()).collect(),
+    }
+}
+
+/// Uses the log until something fails.
+fn work(wal: &mut Wal, model: &mut Model, random: &mut StdRng) -> Result<(), WalError> {
+    let (mut hard_state, entries, _) = model.expected(model.written.len(), model.start().index);
+    hard_state.term = hard_state.term.max(1);
+    let mut last = entries
+        .last()
+        .map_or(model.start().index, |entry| entry.index);
+    for _ in 0..random.random_range(1..40) {
+        let mut batch = Vec::new();
+        if random.random_bool(0.1) && last > hard_state.commit {
+            // Another leader replaces what is not committed.
+            last = random.random_range(hard_state.commit..last);
+            hard_state.term += 1;
+        }
+        for _ in 0..random.random_range(0..4) {
+            last += 1;
+            batch.push(entry(hard_state.term, last, payload(random)));
+        }
+        let with_state = random.random_bool(0.6);
+        if with_state {
+            hard_state.commit = random.random_range(hard_state.commit..=last);
+        }
+        model
+            .written
+            .extend(batch.iter().cloned().map(Written::Entry));
+        if with_state {
+            model.written.push(Written::State(hard_state.clone()));
+        }
+        wal.append(with_state.then_some(&hard_state), &batch)?;
+        if random.random_bool(0.6) {
+            wal.sync()?;
+            model.synced = model.written.len();
+        }
+        if random.random_bool(0.1) && with_state {
+            let mark = WalSnapshot {
+                index: hard_state.commit,
+                term: hard_state.term,
+                conf_state: Some(conf_state()),
+            };
+            model.written.push(Written::Snapshot(mark.clone()));
+            wal.append_snapshot(mark.index, mark.term, &conf_state())?;
+            model.synced = model.written.len();
+            wal.release_to(mark.index);
+            wal.purge(random.random_range(0..3))?;
+        }
+    }
+    Ok(())
+}
+
+fn run(seed: u64) -> usize {
+    if std::env::var("DBG").is_ok() { eprintln!("SEED {seed}"); }
+    let mut random = StdRng::seed_from_u64(seed);
+    let (disk, mut model) = (disk(), Model::default());
+    let mut cuts = 0;
+    while cuts < CUTS {
+        let calls = match random.random_range(0..3) {
+            0 => 20,
+            _ => 150,
+        };
+        disk.fail_after(random.random_range(0..calls), Fault::PowerCut);
+        let result =
+            start(&disk, &mut model).and_then(|mut wal| work(&mut wal, &mut model, &mut random));
+        if let Err(error) = result {
+            assert!(is_power_cut(&error), "seed {seed}: unbootable: {error}");
+        }
+        disk.crash(random.random());
+        cuts += 1;
+    }
+    let result = start(&disk, &mut model);
+    result.unwrap_or_else(|error| panic!("seed {seed}: unbootable: {error}"));
+    model.synced
+}
+
+#[test]
+fn power_cuts_lose_nothing_that_was_synced() {
+    let synced = (0..SEEDS).map(run).sum::<usize>();
+    assert!(
+        synced > SEEDS as usize,
+        "the runs were too short to show anything: {synced}"
+    );
+}
