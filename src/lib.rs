@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod client;
 pub mod config;
 pub mod disk;
+pub mod http;
 pub mod lease;
 pub mod logging;
 pub mod machine;
