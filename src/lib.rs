@@ -4,8 +4,10 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod alarm;
+pub mod bbolt;
 pub mod client;
 pub mod config;
+pub mod ctl;
 pub mod disk;
 pub mod http;
 pub mod lease;
@@ -17,6 +19,7 @@ pub mod mvcc;
 pub mod node;
 pub mod pb;
 pub mod raft;
+pub mod rpc;
 pub mod store;
 pub mod systemd;
 pub mod tls;

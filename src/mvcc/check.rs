@@ -1,6 +1,7 @@
 //! What can be said against a request from its shape alone, before it is proposed or read.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 
 use super::read::has_filters;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -208,7 +209,8 @@ impl Intervals {
     }
 
     fn contains(&self, key: &[u8]) -> bool {
-        let before = self.0.range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key))).next_back();
+        let up_to = (Bound::Unbounded, Bound::Included(key));
+        let before = self.0.range::<[u8], _>(up_to).next_back();
         before.is_some_and(|(_, end)| key < end.as_slice())
     }
 }

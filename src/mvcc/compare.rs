@@ -40,11 +40,7 @@ fn holds(reader: &Reader<'_>, compare: &Compare) -> Result<bool, MvccError> {
     }
 }
 
-fn key_holds(
-    reader: &Reader<'_>,
-    compare: &Compare,
-    found: &Found<'_>,
-) -> Result<bool, MvccError> {
+fn key_holds(reader: &Reader<'_>, compare: &Compare, found: &Found<'_>) -> Result<bool, MvccError> {
     let value = match target(compare) {
         Some(CompareTarget::Value) => {
             let record = reader.record(found.revision, reader.revision)?;

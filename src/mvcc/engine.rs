@@ -162,10 +162,12 @@ impl Mvcc {
         let mut looked_at = 0;
         let mut freed = 0;
         while looked_at + pruned.removed.len() < entries_max.max(1) {
-            let (next, keys) = self.tree.prune_next(&pruning.from, pruning.revision, |row| {
-                freed += stored_bytes(row.record_bytes(), row.is_tombstone());
-                pruned.removed.push(row.revision());
-            });
+            let (next, keys) = self
+                .tree
+                .prune_next(&pruning.from, pruning.revision, |row| {
+                    freed += stored_bytes(row.record_bytes(), row.is_tombstone());
+                    pruned.removed.push(row.revision());
+                });
             looked_at += keys;
             match next {
                 Some(next) => pruning.from = next,

@@ -87,7 +87,9 @@ impl View {
             start: &[],
             end: RangeEnd::Unbounded,
         };
-        let walk = self.tree.walk(&everything, revision, 0, |_| ControlFlow::Break(()));
+        let walk = self
+            .tree
+            .walk(&everything, revision, 0, |_| ControlFlow::Break(()));
         walk.is_break()
     }
 
@@ -130,7 +132,10 @@ impl CompactionHashes {
 
     /// The hash taken for a compaction at `revision`.
     pub fn at(&self, revision: i64) -> Option<KvHash> {
-        self.0.iter().copied().find(|hash| hash.revision == revision)
+        self.0
+            .iter()
+            .copied()
+            .find(|hash| hash.revision == revision)
     }
 
     /// All of them, oldest first.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::types::Revision;
 
 /// Rows in the log before they become a block.
-const RECENT_ROWS_MAX: usize = 64;
+const RECENT_ROWS_MAX: usize = if cfg!(test) { 12 } else { 64 };
 /// Spare rows a copied log gets.
 const RECENT_ROWS_SPARE: usize = 8;
 /// Rows up to which blocks are joined.

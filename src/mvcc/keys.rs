@@ -46,6 +46,7 @@ impl<'a> KeyRef<'a> {
         self.to_vec().into()
     }
 
+    #[cfg(test)]
     pub(super) fn compare(self, key: &[u8]) -> Ordering {
         let (head, tail) = key.split_at(self.prefix.len().min(key.len()));
         self.prefix.cmp(head).then_with(|| self.rest.cmp(tail))

@@ -37,6 +37,11 @@ mod txn;
 mod view;
 mod write;
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
 pub use changes::{Changes, PastChange};
 pub use check::{
     RequestError, check_delete, check_put, check_range, check_range_stream, check_txn,

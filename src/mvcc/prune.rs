@@ -124,9 +124,9 @@ impl Inner {
                 let mut left = left.clone();
                 left.join(right).then_some(Node::Leaf(left))
             }
-            (Node::Inner(left), Node::Inner(right)) => left
-                .joined(self.separators.get(at), right)
-                .map(Node::Inner),
+            (Node::Inner(left), Node::Inner(right)) => {
+                left.joined(self.separators.get(at), right).map(Node::Inner)
+            }
             _ => None,
         };
         let Some(joined) = joined else {

@@ -63,7 +63,9 @@ impl<'a> Reader<'a> {
     /// The pair of a key at a main revision.
     pub(super) fn pair(&self, key: &[u8], at: i64) -> Result<Option<KeyValue>, MvccError> {
         let found = self.tree.get(key, at).map(|found| found.revision);
-        let record = found.map(|revision| self.record(revision, at)).transpose()?;
+        let record = found
+            .map(|revision| self.record(revision, at))
+            .transpose()?;
         Ok(record.map(KeyValue::from_encoded))
     }
 
@@ -120,7 +122,9 @@ impl<'a> Reader<'a> {
         take: usize,
     ) -> Result<Vec<KeyValue>, MvccError> {
         let mut revisions = Vec::new();
-        self.walk(range, at, skip, take, |found| revisions.push(found.revision));
+        self.walk(range, at, skip, take, |found| {
+            revisions.push(found.revision)
+        });
         let records = self.records(&revisions, at)?;
         Ok(records.into_iter().map(KeyValue::from_encoded).collect())
     }
@@ -352,7 +356,9 @@ fn keys_only(items: &[Item<'_>]) -> Vec<KeyValue> {
 
 /// Pairs from their records, which do tell the lease.
 fn without_values(items: &[Item<'_>]) -> Result<Vec<KeyValue>, MvccError> {
-    let records = items.iter().filter_map(|item| Some((item, item.record.as_ref()?)));
+    let records = items
+        .iter()
+        .filter_map(|item| Some((item, item.record.as_ref()?)));
     records
         .map(|(item, record)| {
             let mut fields = fields(item.revision, record)?;

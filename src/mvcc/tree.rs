@@ -6,6 +6,7 @@
 //!
 //! The fan-out of inner nodes is small because each child costs a copied node a reference count.
 
+#[cfg(test)]
 use std::cmp::Ordering;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -13,10 +14,9 @@ use std::sync::Arc;
 use super::keys::{Keys, separator};
 use super::leaf::{Found, Head, Leaf, Summary};
 use super::range::KeyRange;
-use crate::types::Revision;
 
-/// Children of an inner node.
-pub(super) const INNER_CHILDREN_MAX: usize = 16;
+/// Children of an inner node. Few in tests, as all sizes here, so that small trees have every shape.
+pub(super) const INNER_CHILDREN_MAX: usize = if cfg!(test) { 8 } else { 16 };
 
 #[derive(Clone)]
 pub(super) enum Node {
@@ -117,19 +117,6 @@ impl Tree {
     pub(super) fn get(&self, key: &[u8], main: i64) -> Option<Found<'_>> {
         let leaf = self.leaf(key);
         leaf.found(leaf.keys().search(key).ok()?, main)
-    }
-
-    /// Calls `visit` with a key's revisions and whether each is a tombstone, newest first.
-    pub(super) fn revisions<B>(
-        &self,
-        key: &[u8],
-        visit: impl FnMut(Revision, bool) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
-        let leaf = self.leaf(key);
-        match leaf.keys().search(key) {
-            Ok(at) => leaf.revisions(at, visit),
-            Err(_) => ControlFlow::Continue(()),
-        }
     }
 
     fn leaf(&self, key: &[u8]) -> &Leaf {
@@ -409,7 +396,12 @@ impl Tree {
 }
 
 #[cfg(test)]
-fn check(child: &Child, low: Option<&[u8]>, high: Option<&[u8]>, visit: &mut impl FnMut(&Leaf)) -> usize {
+fn check(
+    child: &Child,
+    low: Option<&[u8]>,
+    high: Option<&[u8]>,
+    visit: &mut impl FnMut(&Leaf),
+) -> usize {
     let summary = child.node.summary();
     assert_eq!(child.summary.live, summary.live);
     assert_eq!(child.summary.prunable, summary.prunable);

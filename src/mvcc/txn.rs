@@ -6,10 +6,10 @@ use super::compare;
 use super::range::KeyRange;
 use super::read::{Reader, header};
 use super::write::WriteTxn;
+use crate::pb::etcdserverpb::TxnResponse;
 use crate::pb::etcdserverpb::request_op::Request;
 use crate::pb::etcdserverpb::response_op::Response;
 use crate::pb::etcdserverpb::{PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest};
-use crate::pb::etcdserverpb::TxnResponse;
 
 /// Whether both branches have ranges only, so that the transaction need not go through the log. A nested
 /// transaction makes it a writing one, whatever is in it.
@@ -131,7 +131,13 @@ impl<'a> Checks<'a> {
         }
         // etcd does not look at earlier deletes, and panics when it comes to the put.
         let gone = self.deleted.iter().any(|range| range.contains(&put.key));
-        if gone || self.reader.tree.get(&put.key, self.reader.revision).is_none() {
+        if gone
+            || self
+                .reader
+                .tree
+                .get(&put.key, self.reader.revision)
+                .is_none()
+        {
             return Err(MvccError::KeyNotFound);
         }
         Ok(())
@@ -164,9 +170,7 @@ pub(super) fn run(
             Some(Request::RequestDeleteRange(delete)) => {
                 Response::ResponseDeleteRange(write.delete_range(delete)?)
             }
-            Some(Request::RequestTxn(nested)) => {
-                Response::ResponseTxn(run(write, nested, steps)?)
-            }
+            Some(Request::RequestTxn(nested)) => Response::ResponseTxn(run(write, nested, steps)?),
             None => {
                 responses.push(ResponseOp::default());
                 continue;
