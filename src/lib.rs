@@ -11,6 +11,7 @@ pub mod lease;
 pub mod logging;
 pub mod membership;
 pub mod metrics;
+pub mod mvcc;
 pub mod pb;
 pub mod rpc;
 pub mod store;
