@@ -5,8 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::{
-    Applied, ApplyError, Effect, Fatal, KeySpaceError, Machine, Response, compaction_mark,
-    deterministic,
+    Applied, ApplyError, Effect, Fatal, Machine, Response, compaction_mark, deterministic,
 };
 use crate::membership::{ConfigurationChange, Downgrade};
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
@@ -105,14 +104,10 @@ impl Machine {
             }));
         }
         if let Some(delete) = request.delete_range {
-            let mut txn = self.mvcc.write();
-            let response = deterministic(txn.delete_range(&delete))?;
-            let changes = txn.finish();
-            self.keep(&changes);
-            return Ok(response.map(|response| Outcome {
-                response: Response::DeleteRange(response),
-                changes,
-                effect: None,
+            let done = deterministic(self.mvcc.delete_range(&delete))?;
+            return Ok(done.map(|(response, changes)| {
+                self.keep(&changes);
+                Outcome { response: Response::DeleteRange(response), changes, effect: None }
             }));
         }
         if let Some(range) = request.range {
@@ -164,17 +159,12 @@ impl Machine {
     }
 
     fn put(&mut self, put: &PutRequest) -> Result<Result<Outcome, ApplyError>, Fatal> {
-        if put.lease != 0 && self.leases.get(LeaseId(put.lease)).is_none() {
-            return Ok(Err(KeySpaceError::LeaseNotFound.into()));
-        }
-        let mut txn = self.mvcc.write();
-        let response = deterministic(txn.put(put))?;
-        let changes = txn.finish();
-        self.keep(&changes);
-        Ok(response.map(|response| Outcome {
-            response: Response::Put(response),
-            changes,
-            effect: None,
+        let leases = &self.leases;
+        let exists = |id: i64| leases.get(LeaseId(id)).is_some();
+        let done = deterministic(self.mvcc.put(put, &exists))?;
+        Ok(done.map(|(response, changes)| {
+            self.keep(&changes);
+            Outcome { response: Response::Put(response), changes, effect: None }
         }))
     }
 
@@ -205,10 +195,10 @@ impl Machine {
         };
         self.write([row]);
         let mut txn = self.mvcc.write();
-        let deleted = deterministic(txn.delete_keys(&keys))?;
+        txn.delete_keys(&keys);
         let changes = txn.finish();
         self.keep(&changes);
-        Ok(deleted.map(|_| Outcome {
+        Ok(Ok(Outcome {
             response: Response::LeaseRevoke(LeaseRevokeResponse { header: self.header() }),
             changes,
             effect: Some(Effect::LeaseRevoked(id)),
@@ -236,7 +226,7 @@ impl Machine {
         &mut self,
         request: &CompactionRequest,
     ) -> Result<Result<Outcome, ApplyError>, Fatal> {
-        let previous = self.mvcc.view().compact_revision();
+        let previous = self.mvcc.compact_revision();
         if let Err(error) = deterministic(self.mvcc.compact(request.revision))? {
             return Ok(Err(error));
         }

@@ -23,7 +23,7 @@ use crate::pb::etcdserverpb::{
     LeaseGrantResponse, LeaseRevokeResponse, Member, PutResponse, RangeResponse, TxnResponse,
 };
 use crate::pb::raftpb::{ConfChange, ConfState};
-use crate::store::{BucketWrite, Change, Checkpoint, StoreError};
+use crate::store::{BucketWrite, Change, Checkpoint};
 use crate::types::{LeaseId, MemberId, Revision};
 
 pub use admit::{put_cost_bytes, request_cost_bytes, txn_cost_bytes};
@@ -94,7 +94,7 @@ pub enum KeySpaceError {
 /// State can no longer be read or written: the process must stop.
 #[derive(Debug, thiserror::Error)]
 #[error("stored state cannot be read: {0}")]
-pub struct Fatal(pub StoreError);
+pub struct Fatal(pub MvccError);
 
 /// An answer, with `header.revision` filled.
 #[derive(Clone, Debug, PartialEq)]
@@ -322,10 +322,12 @@ fn deterministic<T>(result: Result<T, MvccError>) -> Result<Result<T, ApplyError
         Err(MvccError::FutureRevision) => KeySpaceError::FutureRevision,
         Err(MvccError::KeyNotFound) => KeySpaceError::KeyNotFound,
         Err(MvccError::LeaseNotFound) => KeySpaceError::LeaseNotFound,
-        Err(MvccError::Stale) => {
-            return Err(Fatal(StoreError("a current record is missing".to_owned())));
-        }
-        Err(MvccError::Store(error)) => return Err(Fatal(error)),
+        Err(
+            error @ (MvccError::Stale
+            | MvccError::NotReadOnly
+            | MvccError::Broken { .. }
+            | MvccError::Store(_)),
+        ) => return Err(Fatal(error)),
     };
     Ok(Err(error.into()))
 }

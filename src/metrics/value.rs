@@ -258,7 +258,7 @@ impl Labelled<Gauge> {
 }
 
 /// A field of the table that can be gathered.
-pub trait Collect {
+pub(super) trait Collect {
     /// Appends the family, unless it has no series.
     fn collect(&self, name: &str, help: &str, out: &mut Vec<Family>);
 }

@@ -16,6 +16,7 @@ use super::{Failure, NodeError};
 use crate::lease::Lease;
 use crate::machine::{Applied, Effect, Fatal, Machine, Response};
 use crate::metrics;
+use crate::mvcc::KvHash;
 use crate::pb::raftpb::{ConfChange, Entry};
 use crate::store::Change;
 use crate::types::LeaseId;
@@ -44,7 +45,7 @@ pub(crate) enum ApplyInput {
     /// The keys of a lease.
     LeaseKeys(LeaseId, oneshot::Sender<Option<Lease>>),
     /// The history below a compact revision has been hashed; it can go.
-    Prune { revision: i64, hash: u32 },
+    Prune { revision: i64, hash: Option<KvHash> },
     /// Nothing more comes.
     Stop,
 }

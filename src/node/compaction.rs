@@ -9,18 +9,7 @@ use super::apply_loop::ApplyInput;
 use super::pending::Reply;
 use super::shared::Shared;
 use crate::machine::{Machine, Response};
-use crate::mvcc::View;
-
-/// Compaction hashes kept for comparison with other members.
-pub(crate) const HASHES_MAX: usize = 10;
-
-/// The hash of a compaction: of the history between two compact revisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CompactionHash {
-    pub(crate) revision: i64,
-    pub(crate) previous: i64,
-    pub(crate) hash: u32,
-}
+use crate::mvcc::{KvHash, View};
 
 /// Compactions in the order they were accepted; one is worked on at a time.
 pub(crate) struct Compactions {
@@ -38,7 +27,7 @@ struct Job {
 
 struct Running {
     job: Job,
-    hash: Option<u32>,
+    hash: Option<Option<KvHash>>,
     began: std::time::Instant,
 }
 
@@ -74,12 +63,12 @@ impl Compactions {
         self.running = Some(Running { job, hash: None, began: std::time::Instant::now() });
         if let Err(error) = spawned {
             tracing::warn!(%error, "compaction goes on without a hash");
-            self.hashed(revision, 0);
+            self.hashed(revision, None);
         }
     }
 
     /// The history of the running compaction has been hashed.
-    pub(crate) fn hashed(&mut self, revision: i64, hash: u32) {
+    pub(crate) fn hashed(&mut self, revision: i64, hash: Option<KvHash>) {
         if let Some(running) = &mut self.running {
             if running.job.revision == revision {
                 running.hash = Some(hash);
@@ -100,17 +89,15 @@ impl Compactions {
     /// Ends the running compaction. Returns who waited for it.
     pub(crate) fn finished(&mut self, revision: i64) -> Option<(Reply, Response)> {
         let running = self.running.take()?;
-        let hash = running.hash.unwrap_or_default();
-        let mut hashes = self.shared.compaction_hashes.lock();
-        hashes.push_back(CompactionHash { revision, previous: running.job.previous, hash });
-        while hashes.len() > HASHES_MAX {
-            hashes.pop_front();
+        let hash = running.hash.flatten();
+        if let Some(hash) = hash {
+            self.shared.compaction_hashes.lock().push(hash);
         }
         tracing::info!(revision, "compact tree index");
         tracing::info!(
             "compact-revision" = revision,
-            took = %crate::logging::GoDuration(running.began.elapsed()),
-            hash,
+            took = %crate::logging::GoDuration::from(running.began.elapsed()),
+            hash = hash.map_or(0, |hash| hash.hash),
             "finished scheduled compaction"
         );
         running.job.held
@@ -118,12 +105,11 @@ impl Compactions {
 }
 
 fn hash(view: &View, revision: i64, previous: i64, apply: &Sender<ApplyInput>) {
-    let hash = match view.compaction_hash(revision, previous) {
-        Ok(hash) => hash,
-        Err(error) => {
+    let hash = view
+        .hash_compaction(previous, revision)
+        .inspect_err(|error| {
             tracing::warn!(%error, revision, "compaction hash could not be computed");
-            0
-        }
-    };
+        })
+        .ok();
     let _ = apply.send(ApplyInput::Prune { revision, hash });
 }

@@ -16,6 +16,7 @@ use super::shared::{Role, Shared, Status};
 use super::{Identity, NodeError};
 use crate::lease::Lease;
 use crate::machine::{Published, Response};
+use crate::mvcc::KvHash;
 use crate::pb::etcdserverpb::{
     CompactionRequest, InternalRaftRequest, LeaseRevokeRequest, RequestHeader,
 };
@@ -179,10 +180,9 @@ impl NodeHandle {
         answer.await.unwrap_or(Err(NodeError::Stopped))
     }
 
-    /// Hashes of the newest compactions: revision to (hash, compact revision before it).
-    pub fn compaction_hash(&self, revision: i64) -> Option<(u32, i64)> {
-        let hashes = self.shared.compaction_hashes.lock();
-        hashes.iter().find(|hash| hash.revision == revision).map(|h| (h.hash, h.previous))
+    /// The hash that was taken for the compaction at this revision, if it is one of the newest.
+    pub fn compaction_hash(&self, revision: i64) -> Option<KvHash> {
+        self.shared.compaction_hashes.lock().at(revision)
     }
 
     /// Whether raft, apply and log thread are alive: rounds each went since the start, and how long the log

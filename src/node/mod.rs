@@ -28,6 +28,8 @@ mod request_id;
 mod shared;
 mod start;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod wal_loop;
 
 pub use error::{Failure, NodeError};

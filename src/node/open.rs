@@ -7,6 +7,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use hashbrown::HashMap;
+
 use super::Failure;
 use super::start::{Identity, Settings};
 use crate::alarm::Alarms;
@@ -14,7 +17,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::lease::Table;
 use crate::machine::{self, Machine};
 use crate::membership::{ConfigurationChange, Member, Membership, cluster_id};
-use crate::mvcc::Mvcc;
+use crate::mvcc::{CompactMarks, Mvcc};
 use crate::pb::raftpb::{ConfState, Entry, EntryType, HardState};
 use crate::raft::Restored;
 use crate::store::{Bucket, Loaded, LocalDirectory, Options, Store, Values};
@@ -252,14 +255,25 @@ fn restore_machine(
             )));
         }
     }
-    let mut mvcc = Mvcc::load(
-        loaded.current_revision(),
-        scheduled.unwrap_or(-1),
-        values.clone(),
-        |visit| reader.scan_rows(visit),
-    )
-    .map_err(failed)?;
-    mvcc.view().for_each_leased(|key, lease| leases.attach(LeaseId(lease), key));
+    let mut rows = Vec::new();
+    // Which lease a key hangs on is what its last row says.
+    let mut leased: HashMap<Bytes, i64> = HashMap::new();
+    reader
+        .scan_rows(&mut |stored| {
+            let row = stored.to_row();
+            if row.lease != 0 {
+                leased.insert(row.key.clone(), row.lease);
+            } else if !leased.is_empty() {
+                leased.remove(&row.key);
+            }
+            rows.push(Ok(row));
+        })
+        .map_err(failed)?;
+    for (key, lease) in &leased {
+        leases.attach(LeaseId(*lease), key);
+    }
+    let marks = CompactMarks { scheduled, finished };
+    let mvcc = Mvcc::load(rows, marks, values.clone()).map_err(failed)?;
     let machine = Machine::new(
         machine::Config {
             member_id,

@@ -446,7 +446,6 @@ fn answer(reply: Option<super::pending::Reply>, error: NodeError) {
 
 fn log(line: &LogLine) {
     match line.level {
-        LineLevel::Debug => tracing::debug!(logger = "raft", "{}", line.text),
         LineLevel::Info => tracing::info!(logger = "raft", "{}", line.text),
         LineLevel::Warn => tracing::warn!(logger = "raft", "{}", line.text),
         LineLevel::Error => tracing::error!(logger = "raft", "{}", line.text),

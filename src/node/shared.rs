@@ -1,6 +1,5 @@
 //! What the threads publish for everyone: marks that only go up, and the state as of the last entry.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,13 +9,13 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::compaction::CompactionHash;
 use super::raft_loop::RaftInput;
 use super::read_waiters::ReadWaiters;
 use super::request_id::RequestIds;
 use super::start::{Identity, Settings};
 use crate::lease::Expiry;
 use crate::machine::Published;
+use crate::mvcc::CompactionHashes;
 use crate::store::Values;
 
 /// What a member is to its cluster at the moment.
@@ -87,7 +86,7 @@ pub(crate) struct Shared {
     /// The last term whose first entry is applied here.
     pub(crate) term_started: AtomicU64,
     /// Written by `apply`: the newest compactions' hashes.
-    pub(crate) compaction_hashes: Mutex<VecDeque<CompactionHash>>,
+    pub(crate) compaction_hashes: Mutex<CompactionHashes>,
 }
 
 impl Shared {

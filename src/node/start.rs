@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
@@ -23,7 +23,7 @@ use crate::lease::Expiry;
 use crate::membership::Member;
 use crate::raft::Core;
 use crate::store::Change;
-use crate::types::{ClusterId, LeaseId, MemberId};
+use crate::types::{ClusterId, MemberId};
 
 /// Inputs that may wait for the raft thread. It drains them every round, so this is only ever full when the
 /// machine is.

@@ -55,7 +55,7 @@ pub(crate) async fn publish(shared: Arc<Shared>, node: NodeHandle) {
     tracing::info!(
         "local-member-id" = %identity.member_id,
         "cluster-id" = %identity.cluster_id,
-        "publish-timeout" = %crate::logging::GoDuration(shared.request_timeout()),
+        "publish-timeout" = %crate::logging::GoDuration::from(shared.request_timeout()),
         "published local member to cluster through raft"
     );
 }

@@ -109,8 +109,8 @@ impl WalLoop {
         metrics::global().wal_fsync.observe_duration(took);
         if took > SLOW_SYNC {
             tracing::warn!(
-                took = %crate::logging::GoDuration(took),
-                "expected-duration" = %crate::logging::GoDuration(SLOW_SYNC),
+                took = %crate::logging::GoDuration::from(took),
+                "expected-duration" = %crate::logging::GoDuration::from(SLOW_SYNC),
                 "slow fdatasync"
             );
         }

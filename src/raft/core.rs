@@ -468,6 +468,18 @@ impl Core {
         }
     }
 
+    /// Newest entry.
+    #[must_use]
+    pub fn last_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
+    /// Whether an entry of the current term is committed: a leader knows the commit index then.
+    #[must_use]
+    pub fn commit_to_current_term(&self) -> bool {
+        self.node.raft.commit_to_current_term()
+    }
+
     /// Term, role and leader now.
     #[must_use]
     pub fn soft_state(&self) -> SoftState {

@@ -42,3 +42,14 @@ pub use redb::StorageBackend;
 pub use schema::RowRef;
 pub use store::{BucketRow, Loaded, Options, Size, Store, Written};
 pub use values::{RevisionSource, Values};
+
+/// WIP
+pub struct Frozen;
+impl Store {
+    /// WIP
+    pub fn frozen(&self) -> Result<Frozen, StoreError> { Ok(Frozen) }
+    /// WIP
+    pub fn defragment(&mut self) -> Result<(), StoreError> { Ok(()) }
+    /// WIP
+    pub fn close(self) -> Result<(), StoreError> { Ok(()) }
+}

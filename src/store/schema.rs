@@ -91,7 +91,7 @@ pub struct RowRef<'a> {
     /// The lease the key hangs on, 0 for none.
     pub lease: i64,
     /// Size of the record.
-    pub record_bytes: u64,
+    pub record_bytes: u32,
 }
 
 impl RowRef<'_> {
@@ -104,6 +104,7 @@ impl RowRef<'_> {
             create_revision: self.create_revision,
             version: self.version,
             lease: self.lease,
+            record_bytes: self.record_bytes,
         }
     }
 }
@@ -142,7 +143,7 @@ pub(super) fn decode_row(revision: Revision, stored: &[u8]) -> Option<RowRef<'_>
         create_revision: 0,
         version: 0,
         lease: 0,
-        record_bytes: take_varint(&mut rest)?,
+        record_bytes: u32::try_from(take_varint(&mut rest)?).ok()?,
     };
     if kind > ROW_PUT_LEASED {
         return None;

@@ -31,9 +31,15 @@ pub struct Protocol {
 impl Protocol {
     /// The versions from lowest to highest.
     pub(super) fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
-        let all = [(Version::Tls12, &rustls::version::TLS12), (Version::Tls13, &rustls::version::TLS13)];
+        let all = [
+            (Version::Tls12, &rustls::version::TLS12),
+            (Version::Tls13, &rustls::version::TLS13),
+        ];
         let max = self.version_max.unwrap_or(Version::Tls13);
-        all.into_iter().filter(|(v, _)| (self.version_min..=max).contains(v)).map(|(_, v)| v).collect()
+        all.into_iter()
+            .filter(|(v, _)| (self.version_min..=max).contains(v))
+            .map(|(_, v)| v)
+            .collect()
     }
 
     /// The cryptography with the chosen suites.
@@ -47,7 +53,12 @@ impl Protocol {
         let mut chosen: Vec<SupportedCipherSuite> = Vec::new();
         for name in &self.cipher_suites {
             check_cipher_suite(name)?;
-            chosen.extend(provider.cipher_suites.iter().filter(|suite| is_named(suite, name)));
+            chosen.extend(
+                provider
+                    .cipher_suites
+                    .iter()
+                    .filter(|suite| is_named(suite, name)),
+            );
         }
         if chosen.is_empty() {
             return Err(TlsError::NoUsableCipherSuite(self.cipher_suites.join(",")));
@@ -60,7 +71,9 @@ impl Protocol {
 
 /// Whether a suite of the library goes by this name in etcd.
 fn is_named(suite: &SupportedCipherSuite, name: &str) -> bool {
-    let Some(ours) = suite.suite().as_str() else { return false };
+    let Some(ours) = suite.suite().as_str() else {
+        return false;
+    };
     let ours = ours.replacen("TLS13_", "TLS_", 1);
     ours == name || ours.strip_suffix("_SHA256") == Some(name) && name.ends_with("_POLY1305")
 }
@@ -89,7 +102,9 @@ const OBSOLETE: &[&str] = &[
 
 /// Whether etcd knows a cipher suite of this name (names are case-sensitive).
 pub fn check_cipher_suite(name: &str) -> Result<(), TlsError> {
-    let known = aws_lc_rs::DEFAULT_CIPHER_SUITES.iter().any(|suite| is_named(suite, name));
+    let known = aws_lc_rs::DEFAULT_CIPHER_SUITES
+        .iter()
+        .any(|suite| is_named(suite, name));
     if known || OBSOLETE.contains(&name) {
         return Ok(());
     }
@@ -102,10 +117,19 @@ mod tests {
 
     fn suites(names: &[&str]) -> Vec<String> {
         let cipher_suites = names.iter().map(|name| (*name).to_owned()).collect();
-        let protocol = Protocol { cipher_suites, ..Protocol::default() };
+        let protocol = Protocol {
+            cipher_suites,
+            ..Protocol::default()
+        };
         let provider = protocol.provider().unwrap();
-        let names = provider.cipher_suites.iter().map(|suite| suite.suite().as_str().unwrap());
-        names.filter(|name| !name.starts_with("TLS13")).map(str::to_owned).collect()
+        let names = provider
+            .cipher_suites
+            .iter()
+            .map(|suite| suite.suite().as_str().unwrap());
+        names
+            .filter(|name| !name.starts_with("TLS13"))
+            .map(str::to_owned)
+            .collect()
     }
 
     #[test]
@@ -130,16 +154,33 @@ mod tests {
     #[test]
     fn unknown_and_unusable_lists_are_refused() {
         let error = check_cipher_suite("tls_aes_128_gcm_sha256").unwrap_err();
-        assert_eq!(error.to_string(), "unexpected TLS cipher suite \"tls_aes_128_gcm_sha256\"");
+        assert_eq!(
+            error.to_string(),
+            "unexpected TLS cipher suite \"tls_aes_128_gcm_sha256\""
+        );
         let cipher_suites = vec!["TLS_RSA_WITH_RC4_128_SHA".to_owned()];
-        let error = Protocol { cipher_suites, ..Protocol::default() }.provider().unwrap_err();
-        assert!(error.to_string().contains("TLS_RSA_WITH_RC4_128_SHA"), "{error}");
+        let error = Protocol {
+            cipher_suites,
+            ..Protocol::default()
+        }
+        .provider()
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("TLS_RSA_WITH_RC4_128_SHA"),
+            "{error}"
+        );
     }
 
     #[test]
     fn versions_are_a_range() {
         let count = |version_min, version_max| {
-            Protocol { version_min, version_max, ..Protocol::default() }.versions().len()
+            Protocol {
+                version_min,
+                version_max,
+                ..Protocol::default()
+            }
+            .versions()
+            .len()
         };
         assert_eq!(count(Version::Tls12, None), 2);
         assert_eq!(count(Version::Tls13, None), 1);

@@ -17,7 +17,11 @@ pub enum TlsError {
     NoPem { what: &'static str, path: PathBuf },
     /// PEM of another sort.
     #[error("tls: failed to find {wanted} PEM block in {what} input: {}", path.display())]
-    WrongPem { wanted: &'static str, what: &'static str, path: PathBuf },
+    WrongPem {
+        wanted: &'static str,
+        what: &'static str,
+        path: PathBuf,
+    },
     /// The key belongs to another certificate.
     #[error("tls: private key does not match public key: cert-file {}, key-file {}", cert.display(), key.display())]
     KeyMismatch { cert: PathBuf, key: PathBuf },
@@ -28,16 +32,25 @@ pub enum TlsError {
     #[error("KeyFile and CertFile must both be present[key: {}, cert: {}]", key.display(), cert.display())]
     HalfPair { cert: PathBuf, key: PathBuf },
     /// Two ways of naming clients.
-    #[error("AllowedCNs and AllowedHostnames are mutually exclusive (cns={cns:?}, hostnames={hostnames:?})")]
-    TwoAllowLists { cns: Vec<String>, hostnames: Vec<String> },
+    #[error(
+        "AllowedCNs and AllowedHostnames are mutually exclusive (cns={cns:?}, hostnames={hostnames:?})"
+    )]
+    TwoAllowLists {
+        cns: Vec<String>,
+        hostnames: Vec<String>,
+    },
     /// Clients shall be verified against nothing.
-    #[error("client certificates cannot be verified without a CA: set --trusted-ca-file (or its peer form)")]
+    #[error(
+        "client certificates cannot be verified without a CA: set --trusted-ca-file (or its peer form)"
+    )]
     NoClientCa,
     /// No such suite.
     #[error("unexpected TLS cipher suite {0:?}")]
     UnknownCipherSuite(String),
     /// Suites that exist, but none this library negotiates.
-    #[error("none of the cipher suites {0} is supported: name one with ECDHE and GCM or CHACHA20_POLY1305")]
+    #[error(
+        "none of the cipher suites {0} is supported: name one with ECDHE and GCM or CHACHA20_POLY1305"
+    )]
     NoUsableCipherSuite(String),
     /// Anything else the library says about a configuration.
     #[error("tls: {0}")]
@@ -49,17 +62,25 @@ pub enum TlsError {
 
 impl TlsError {
     pub(super) fn open(path: &Path, error: &io::Error) -> Self {
-        TlsError::Open { path: path.to_owned(), reason: os_error_text(error) }
+        TlsError::Open {
+            path: path.to_owned(),
+            reason: os_error_text(error),
+        }
     }
 
     pub(super) fn malformed(path: &Path, reason: impl ToString) -> Self {
-        TlsError::Malformed { path: path.to_owned(), reason: reason.to_string() }
+        TlsError::Malformed {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
     }
 }
 
 /// An operating system's error as C and Go programs print it, without Rust's capital and number.
 fn os_error_text(error: &io::Error) -> String {
-    let Some(number) = error.raw_os_error() else { return error.to_string() };
+    let Some(number) = error.raw_os_error() else {
+        return error.to_string();
+    };
     let text = Errno::from_raw(number).desc();
     let mut letters = text.chars();
     let first = letters.next().into_iter().flat_map(char::to_lowercase);
@@ -69,7 +90,8 @@ fn os_error_text(error: &io::Error) -> String {
 /// Whether the peer just went away: not worth more than a debug line.
 pub fn is_end_of_stream(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    tls_error(error).is_none() && matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset)
+    tls_error(error).is_none()
+        && matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset)
 }
 
 /// IP addresses and DNS names of a certificate that was refused for its names.
@@ -120,7 +142,8 @@ pub(super) const NOT_A_HANDSHAKE: &str = "tls: first record does not look like a
 
 fn certificate_text(reason: &CertificateError) -> String {
     let time = |time: &rustls::pki_types::UnixTime| {
-        jiff::Timestamp::from_second(time.as_secs() as i64).map_or_else(|_| "?".into(), |t| t.to_string())
+        jiff::Timestamp::from_second(time.as_secs() as i64)
+            .map_or_else(|_| "?".into(), |t| t.to_string())
     };
     let failed = "tls: failed to verify certificate: x509:";
     let expired = "certificate has expired or is not yet valid";
@@ -132,11 +155,25 @@ fn certificate_text(reason: &CertificateError) -> String {
         CertificateError::UnknownIssuer => {
             format!("{failed} certificate signed by unknown authority")
         }
-        CertificateError::ExpiredContext { time: now, not_after } => {
-            format!("{failed} {expired}: current time {} is after {}", time(now), time(not_after))
+        CertificateError::ExpiredContext {
+            time: now,
+            not_after,
+        } => {
+            format!(
+                "{failed} {expired}: current time {} is after {}",
+                time(now),
+                time(not_after)
+            )
         }
-        CertificateError::NotValidYetContext { time: now, not_before } => {
-            format!("{failed} {expired}: current time {} is before {}", time(now), time(not_before))
+        CertificateError::NotValidYetContext {
+            time: now,
+            not_before,
+        } => {
+            format!(
+                "{failed} {expired}: current time {} is before {}",
+                time(now),
+                time(not_before)
+            )
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             format!("{failed} certificate specifies an incompatible key usage")

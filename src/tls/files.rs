@@ -59,7 +59,11 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
     let (what, path) = ("certificate", path.to_owned());
     Err(match has_pem(&bytes) {
-        true => TlsError::WrongPem { wanted: "\"CERTIFICATE\"", what, path },
+        true => TlsError::WrongPem {
+            wanted: "\"CERTIFICATE\"",
+            what,
+            path,
+        },
         false => TlsError::NoPem { what, path },
     })
 }
@@ -72,7 +76,10 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             what: "key",
             path: path.to_owned(),
         },
-        pem::Error::NoItemsFound => TlsError::NoPem { what: "key", path: path.to_owned() },
+        pem::Error::NoItemsFound => TlsError::NoPem {
+            what: "key",
+            path: path.to_owned(),
+        },
         other => TlsError::malformed(path, other),
     })
 }
@@ -86,9 +93,10 @@ pub(super) fn certified_key(
     let chain = certificates(cert)?;
     let private = private_key(key)?;
     CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            TlsError::KeyMismatch { cert: cert.to_owned(), key: key.to_owned() }
-        }
+        rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+        },
         other => TlsError::malformed(key, other),
     })
 }
@@ -97,7 +105,9 @@ pub(super) fn certified_key(
 pub(super) fn roots(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(path)? {
-        store.add(certificate).map_err(|error| TlsError::malformed(path, error))?;
+        store
+            .add(certificate)
+            .map_err(|error| TlsError::malformed(path, error))?;
     }
     Ok(Arc::new(store))
 }
@@ -124,6 +134,9 @@ pub(super) fn revoked_serials(path: &Path) -> Result<HashSet<Vec<u8>>, TlsError>
 
 /// A serial number without the zero bytes that only keep it positive.
 pub(super) fn serial_bytes(serial: &[u8]) -> Vec<u8> {
-    let start = serial.iter().position(|byte| *byte != 0).unwrap_or(serial.len());
+    let start = serial
+        .iter()
+        .position(|byte| *byte != 0)
+        .unwrap_or(serial.len());
     serial[start..].to_vec()
 }

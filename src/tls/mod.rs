@@ -21,8 +21,6 @@ mod self_signed;
 mod server;
 mod verify;
 
-#[cfg(test)]
-mod tests;
 
 pub use cipher::{Protocol, Version, check_cipher_suite};
 pub use client::{ClientOptions, client_config};

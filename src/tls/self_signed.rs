@@ -41,7 +41,10 @@ pub fn self_signed(
         tracing::warn!(error = text, "cannot generate cert");
         return Err(TlsError::SelfSigned(text.to_owned()));
     }
-    let made = SelfSigned { cert_file: directory.join("cert.pem"), key_file: directory.join("key.pem") };
+    let made = SelfSigned {
+        cert_file: directory.join("cert.pem"),
+        key_file: directory.join("key.pem"),
+    };
     if made.cert_file.exists() && made.key_file.exists() {
         return Ok(made);
     }
@@ -50,8 +53,9 @@ pub fn self_signed(
         .mode(0o700)
         .create(directory)
         .map_err(|error| TlsError::open(directory, &error))?;
-    let (cert, key) = generate(hosts, validity_years, for_clients)
-        .map_err(|error| TlsError::SelfSigned(format!("cannot generate x509 certificate: {error}")))?;
+    let (cert, key) = generate(hosts, validity_years, for_clients).map_err(|error| {
+        TlsError::SelfSigned(format!("cannot generate x509 certificate: {error}"))
+    })?;
     write(&made.key_file, &key, 0o600)?;
     write(&made.cert_file, &cert, 0o644)?;
     tracing::info!(path = %made.cert_file.display(), "created cert file");
@@ -66,14 +70,21 @@ fn generate(
 ) -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::new(hosts)?;
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "etcd");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "etcd");
     params.not_before = std::time::SystemTime::now().into();
     params.not_after = params.not_before + DAY * 365 * validity_years;
     params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyEncipherment,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     if for_clients {
-        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        params
+            .extended_key_usages
+            .push(ExtendedKeyUsagePurpose::ClientAuth);
     }
     tracing::warn!(
         "certificate-validity-bound-not-after" = %params.not_after,
@@ -86,7 +97,12 @@ fn generate(
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
     let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(mode).open(path);
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|error| TlsError::open(path, &error))
 }

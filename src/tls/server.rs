@@ -80,7 +80,12 @@ impl Server {
         paths.extend(options.crl_file.clone());
         let seen = stamps(&paths);
         let loaded = Loaded::read(&options)?;
-        let server = Self { options, paths, current: ArcSwap::from_pointee(loaded), seen: Mutex::new(seen) };
+        let server = Self {
+            options,
+            paths,
+            current: ArcSwap::from_pointee(loaded),
+            seen: Mutex::new(seen),
+        };
         server.publish_expiry(&[]);
         Ok(Arc::new(server))
     }
@@ -94,7 +99,9 @@ impl Server {
     /// Re-reads the files if one changed since the last attempt.
     pub fn check(&self) {
         // Whoever holds the lock is reading them already.
-        let Some(mut seen) = self.seen.try_lock() else { return };
+        let Some(mut seen) = self.seen.try_lock() else {
+            return;
+        };
         let now = stamps(&self.paths);
         if *seen != now {
             *seen = now;
@@ -169,21 +176,34 @@ impl Server {
             family.remove(&[&fact.file.to_string_lossy(), &fact.subject, usage]);
         }
         for fact in self.certificates() {
-            family.with(&[&fact.file.to_string_lossy(), &fact.subject, usage]).set(fact.not_after);
+            family
+                .with(&[&fact.file.to_string_lossy(), &fact.subject, usage])
+                .set(fact.not_after);
         }
     }
 }
 
 impl Loaded {
     fn read(options: &ServerOptions) -> Result<Self, TlsError> {
-        let ServerOptions { cert_file, key_file, trusted_ca_file, .. } = options;
+        let ServerOptions {
+            cert_file,
+            key_file,
+            trusted_ca_file,
+            ..
+        } = options;
         if cert_file.as_os_str().is_empty() || key_file.as_os_str().is_empty() {
-            return Err(TlsError::HalfPair { cert: cert_file.clone(), key: key_file.clone() });
+            return Err(TlsError::HalfPair {
+                cert: cert_file.clone(),
+                key: key_file.clone(),
+            });
         }
         let provider = options.protocol.provider()?;
         let key = files::certified_key(cert_file, key_file, &provider)?;
-        let mut certificates: Vec<_> =
-            key.cert.iter().filter_map(|der| fact(cert_file, der)).collect();
+        let mut certificates: Vec<_> = key
+            .cert
+            .iter()
+            .filter_map(|der| fact(cert_file, der))
+            .collect();
         let versions = options.protocol.versions();
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&versions)?;
@@ -199,7 +219,10 @@ impl Loaded {
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), certificates })
+        Ok(Self {
+            config: Arc::new(config),
+            certificates,
+        })
     }
 }
 
@@ -214,7 +237,10 @@ fn verifier(
         (false, true) => Allowed::CommonNames(cns.clone()),
         (true, false) => Allowed::HostNames(
             // What is neither a name nor an address matches no certificate.
-            hostnames.iter().filter_map(|name| ServerName::try_from(name.clone()).ok()).collect(),
+            hostnames
+                .iter()
+                .filter_map(|name| ServerName::try_from(name.clone()).ok())
+                .collect(),
         ),
         (false, false) => {
             let (cns, hostnames) = (cns.clone(), hostnames.clone());
@@ -228,7 +254,11 @@ fn verifier(
     let chain = WebPkiClientVerifier::builder_with_provider(roots, provider)
         .build()
         .map_err(|error| TlsError::Library(rustls::Error::General(error.to_string())))?;
-    Ok(Arc::new(Verifier { chain, revoked, allowed }))
+    Ok(Arc::new(Verifier {
+        chain,
+        revoked,
+        allowed,
+    }))
 }
 
 fn fact(file: &std::path::Path, der: &CertificateDer<'_>) -> Option<CertificateFact> {

@@ -35,7 +35,9 @@ pub(super) struct Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("allowed", &self.allowed).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("allowed", &self.allowed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -51,8 +53,13 @@ impl Verifier {
             Allowed::CommonNames(names) => {
                 names.contains(&common_name(certificate).unwrap_or_default())
             }
-            Allowed::HostNames(names) => ParsedCertificate::try_from(certificate)
-                .is_ok_and(|parsed| names.iter().any(|name| verify_server_name(&parsed, name).is_ok())),
+            Allowed::HostNames(names) => {
+                ParsedCertificate::try_from(certificate).is_ok_and(|parsed| {
+                    names
+                        .iter()
+                        .any(|name| verify_server_name(&parsed, name).is_ok())
+                })
+            }
         }
     }
 }
@@ -68,17 +75,24 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self
+            .chain
+            .verify_client_cert(end_entity, intermediates, now)?;
         // As in etcd, any certificate that was sent counts, whoever issued it.
-        if std::iter::once(end_entity).chain(intermediates).any(|one| self.is_revoked(one)) {
+        if std::iter::once(end_entity)
+            .chain(intermediates)
+            .any(|one| self.is_revoked(one))
+        {
             return Err(CertificateError::Revoked.into());
         }
         if !self.is_allowed(end_entity) {
             // This error makes a Go client print "bad certificate", and carries the names to the log.
-            return Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-                expected: expected(&self.allowed),
-                presented: alternative_names(end_entity),
-            }));
+            return Err(Error::InvalidCertificate(
+                CertificateError::NotValidForNameContext {
+                    expected: expected(&self.allowed),
+                    presented: alternative_names(end_entity),
+                },
+            ));
         }
         Ok(verified)
     }
@@ -89,7 +103,8 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, certificate, signed)
+        self.chain
+            .verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -98,7 +113,8 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, certificate, signed)
+        self.chain
+            .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -121,13 +137,21 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
 }
 
 fn alternative_names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
-    let Ok(Some(names)) = parsed.subject_alternative_name() else { return Vec::new() };
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+        return Vec::new();
+    };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else {
+        return Vec::new();
+    };
     let name = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => match bytes.len() {
-            4 => <[u8; 4]>::try_from(*bytes).ok().map(|v4| std::net::IpAddr::from(v4).to_string()),
-            _ => <[u8; 16]>::try_from(*bytes).ok().map(|v6| std::net::IpAddr::from(v6).to_string()),
+            4 => <[u8; 4]>::try_from(*bytes)
+                .ok()
+                .map(|v4| std::net::IpAddr::from(v4).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes)
+                .ok()
+                .map(|v6| std::net::IpAddr::from(v6).to_string()),
         },
         _ => None,
     };

@@ -433,6 +433,14 @@ mod tests {
         encoder.buffer
     }
 
+    /// The record in one frame.
+    fn record(frame: Vec<u8>) -> Record {
+        let bytes = Bytes::from(frame);
+        let field = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+        let length = Length::from_field(field).unwrap().record as usize;
+        Record::decode(&bytes.slice(8..8 + length)).unwrap()
+    }
+
     fn entry(entry_type: EntryType, data: &'static [u8]) -> Entry {
         Entry {
             entry_type: entry_type as i32,
@@ -495,23 +503,15 @@ mod tests {
                 commit: 8,
             })
         });
-        let payload = Record::decode(&Bytes::from(state).slice(8..8 + 14))
-            .unwrap()
-            .data;
+        let payload = record(state).data;
         assert!(decode_state(payload.clone()).is_some());
         assert_eq!(decode_entry(payload), None, "a state as an entry");
         for entry in [
             entry(EntryType::EntryNormal, b""),
             entry(EntryType::EntryConfChange, b"c"),
         ] {
-            let bytes = Bytes::from(encoded(|encoder| encoder.entry(&entry)));
-            let length = Length::from_field(u64::from_le_bytes(bytes[..8].try_into().unwrap()));
-            let record = Record::decode(&bytes.slice(8..8 + length.unwrap().record as usize));
-            assert_eq!(
-                decode_state(record.unwrap().data),
-                None,
-                "an entry as a state"
-            );
+            let payload = record(encoded(|encoder| encoder.entry(&entry))).data;
+            assert_eq!(decode_state(payload), None, "an entry as a state");
         }
     }
 

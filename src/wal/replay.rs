@@ -204,19 +204,23 @@ impl Replay {
             }
         };
         let index = entry.index;
-        if index > start {
-            let place = usize::try_from(index - start - 1).unwrap_or(usize::MAX);
-            if place > self.entries.len() {
-                let last = start.saturating_add(self.entries.len() as u64);
-                return Err(format!(
-                    "entry {index} follows entry {last}: those between are missing"
-                ));
-            }
-            // A new leader's entries replace those that were not committed.
-            self.entries.truncate(place);
-            self.entries.push(entry);
-        }
         self.last_index = index;
+        if index <= start {
+            // It replaced every later one, also those behind the snapshot, which came back under a new leader
+            // or not at all.
+            self.entries.clear();
+            return Ok(());
+        }
+        let place = usize::try_from(index - start - 1).unwrap_or(usize::MAX);
+        if place > self.entries.len() {
+            let last = start.saturating_add(self.entries.len() as u64);
+            return Err(format!(
+                "entry {index} follows entry {last}: those between are missing"
+            ));
+        }
+        // A new leader's entries replace those that were not committed.
+        self.entries.truncate(place);
+        self.entries.push(entry);
         Ok(())
     }
 

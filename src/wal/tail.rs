@@ -336,12 +336,12 @@ mod tests {
 
     #[test]
     fn a_sector_that_had_one_bit_is_mended() {
-        let mut data = vec![7; 800];
-        let header = 8 + 6 + 3 + 2 + 2 + 3 + 2;
-        let end = 400 + header + 1 + data.len();
-        let sector = end - end % 512 - 400 - header - 1;
-        data[sector..].fill(0);
-        *data.last_mut().unwrap() = 4;
+        // The record ends 32 bytes into a sector.
+        let overhead = segment(400, &[7; 800], 0).len() - 400 - 800;
+        let mut data = vec![7; 512 * 3 + 32 - 400 - overhead];
+        let unpadded = data.len() - 32..;
+        data[unpadded].fill(0);
+        data[512 * 3 + 5 - 400 - overhead] = 4;
         let whole = segment(400, &data, 4096);
         let byte = whole.iter().rposition(|&byte| byte != 0).unwrap();
         assert_eq!(whole[byte], 4);

@@ -90,9 +90,11 @@ impl SimulatedDisk {
         machine.fault = None;
     }
 
-    /// A disk of its own with the same content, durable and not; no file on it is open.
+    /// A disk of its own with the same content, durable and not; no file on it is open and no call will fail.
     pub fn fork(&self) -> Self {
         let mut machine = self.0.lock().clone();
+        machine.fault = None;
+        machine.off = false;
         machine.tree.close_all();
         machine.boot += 1;
         Self(Arc::new(Mutex::new(machine)))

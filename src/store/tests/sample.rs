@@ -29,6 +29,7 @@ pub(super) fn put(revision: Revision, key: &[u8], record: &[u8]) -> Change {
             create_revision: revision.main,
             version: 1,
             lease: 0,
+            record_bytes: record.len() as u32,
         },
         record: Bytes::copy_from_slice(record),
         previous: None,
@@ -182,9 +183,9 @@ fn revisions(reader: &Reader) -> BTreeMap<Revision, (RevisionRow, Bytes)> {
             .zip(&paged)
             .all(|(row, paged)| row == paged)
     );
-    let of = |(row, record_bytes): (RevisionRow, u64)| {
+    let of = |(row, record_bytes): (RevisionRow, u32)| {
         let record = reader.record(row.revision).unwrap().unwrap();
-        assert_eq!(record.len() as u64, record_bytes);
+        assert_eq!(record.len(), record_bytes as usize);
         (row.revision, (row, record))
     };
     rows.into_iter().map(of).collect()

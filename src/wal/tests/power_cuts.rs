@@ -48,7 +48,7 @@ impl Model {
             match written {
                 Written::State(state) => hard_state = state.clone(),
                 Written::Snapshot(_) => marks += 1,
-                Written::Entry(entry) if entry.index <= start => {}
+                Written::Entry(entry) if entry.index <= start => entries.clear(),
                 Written::Entry(entry) => {
                     entries.truncate((entry.index - start - 1) as usize);
                     entries.push(entry.clone());
@@ -75,9 +75,10 @@ impl Model {
         });
         let Some(survivors) = survivors else {
             panic!(
-                "{} synced of {}, but found: {recovered:?}",
+                "{} synced of {}, found {recovered:?}, not {:?}",
                 self.synced,
-                self.written.len()
+                self.written.len(),
+                self.expected(self.written.len(), start)
             );
         };
         self.written.truncate(survivors);
@@ -101,6 +102,15 @@ fn start(disk: &SimulatedDisk, model: &mut Model) -> Result<Wal, WalError> {
     let (wal, recovered) = Wal::open(shared(disk), dir(), &at, SMALL)?;
     model.created = true;
     assert_eq!(recovered.metadata, METADATA);
+    if std::env::var("DBG").is_ok() {
+        eprintln!("start {at:?}: open");
+        let disk = &disk.fork();
+        for path in segments(disk) {
+            let d = decode_segment(&disk.content(&path).unwrap());
+            match d { Ok(d) => eprintln!("{path:?} hs {:?} entries {:?} marks {:?} torn {}", d.recovered.hard_state, d.recovered.entries.iter().map(|e| (e.index, e.term)).collect::<Vec<_>>(), d.recovered.snapshots.iter().map(|m| m.index).collect::<Vec<_>>(), d.torn),
+            Err(e) => eprintln!("{path:?}: {e}") }
+        }
+    }
     model.recovered(&recovered, at.index);
     Ok(wal)
 }
@@ -171,6 +181,7 @@ fn work(wal: &mut Wal, model: &mut Model, random: &mut StdRng) -> Result<(), Wal
 }
 
 fn run(seed: u64) -> usize {
+    if std::env::var("DBG").is_ok() { eprintln!("SEED {seed}"); }
     let mut random = StdRng::seed_from_u64(seed);
     let (disk, mut model) = (disk(), Model::default());
     let mut cuts = 0;

@@ -169,6 +169,18 @@ fn a_received_snapshot_may_leave_a_gap_before_it() {
 }
 
 #[test]
+fn entries_replaced_before_a_snapshot_do_not_come_back_behind_it() {
+    let disk = disk();
+    let mut wal = create(&disk);
+    let old = [1, 2, 3, 4].map(|index| entry(1, index, "old"));
+    wal.append(Some(&state(1, 1)), &old).unwrap();
+    wal.append(Some(&state(2, 2)), &[entry(2, 2, "new")]).unwrap();
+    wal.append_snapshot(2, 2, &conf_state()).unwrap();
+    let at = valid_snapshots(&disk, dir()).unwrap().pop().unwrap();
+    assert_eq!(read(&disk, dir(), &at).unwrap().entries, []);
+}
+
+#[test]
 fn released_segments_are_purged_down_to_the_limit() {
     let disk = disk();
     let mut wal = create(&disk);
