@@ -4,8 +4,10 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod alarm;
+pub mod bbolt;
 pub mod client;
 pub mod config;
+pub mod ctl;
 pub mod disk;
 pub mod lease;
 pub mod logging;

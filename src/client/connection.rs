@@ -170,10 +170,13 @@ fn broken(error: hyper::Error) -> Status {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn dial(address: &Address) -> Result<(Box<dyn Stream>, String, String), String> {
+/// Connects to an address: the stream, and the names of its two ends.
+pub(super) async fn dial(
+    address: &Address,
+) -> Result<(Box<dyn Stream>, String, String), String> {
     match address {
         Address::Bad(why) => Err(why.clone()),
         Address::Unix(path) => {

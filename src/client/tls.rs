@@ -112,6 +112,13 @@ impl TlsOptions {
 }
 
 impl Tls {
+    /// The same for HTTP/1.
+    pub fn http1(&self) -> Self {
+        let mut config = (*self.config).clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self { config: Arc::new(config), server_name: self.server_name.clone() }
+    }
+
     /// Does the handshake for a server of this name.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,

@@ -11,6 +11,8 @@
 
 mod admit;
 mod apply;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

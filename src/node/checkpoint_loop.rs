@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use tokio::sync::oneshot;
 
 use super::shared::Shared;
 use super::wal_loop::WalTask;
 use super::{Failure, NodeError};
 use crate::metrics;
-use crate::store::{Checkpoint, Frozen, Store, StoreError};
+use crate::store::{Checkpoint, Defragmented, Frozen, Store, StoreError};
 
 /// A checkpoint and what is to be done once it is durable.
 pub(crate) struct CheckpointTask {
@@ -38,14 +38,25 @@ pub(crate) struct CheckpointLoop {
     pub(crate) shared: Arc<Shared>,
     /// The entry of the last snapshot record in the log.
     pub(crate) snapshot_index: u64,
+    /// Who waits for the defragmentation under way.
+    pub(crate) defragmenting: Vec<oneshot::Sender<Result<(), NodeError>>>,
 }
 
 impl CheckpointLoop {
     /// Runs until nobody can send checkpoints any more; the last one is durable then.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
-        while let Ok(task) = self.tasks.recv() {
-            self.round(task)
-                .map_err(|error| Failure { thread: "checkpoint", reason: error.to_string() })?;
+        let failed = |error: StoreError| Failure { thread: "checkpoint", reason: error.to_string() };
+        loop {
+            // Defragmentation goes on in steps between checkpoints, which it must not hold up.
+            let task = match self.defragmenting.is_empty() {
+                true => self.tasks.recv().map_err(|_| TryRecvError::Disconnected),
+                false => self.tasks.try_recv(),
+            };
+            match task {
+                Ok(task) => self.round(task).map_err(failed)?,
+                Err(TryRecvError::Empty) => self.defragment_step().map_err(failed)?,
+                Err(TryRecvError::Disconnected) => break,
+            }
         }
         self.store
             .close()
@@ -67,9 +78,16 @@ impl CheckpointLoop {
                 Then::Freeze(reply) => {
                     let _ = reply.send(self.store.frozen().map_err(NodeError::from));
                 }
-                Then::Defragment(reply) => {
-                    let _ = reply.send(self.store.defragment().map_err(NodeError::from));
-                }
+                Then::Defragment(reply) => self.defragmenting.push(reply),
+            }
+        }
+        Ok(())
+    }
+
+    fn defragment_step(&mut self) -> Result<(), StoreError> {
+        if self.store.defragment_step()? == Defragmented::Wholly {
+            for reply in self.defragmenting.drain(..) {
+                let _ = reply.send(Ok(()));
             }
         }
         Ok(())

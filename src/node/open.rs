@@ -20,7 +20,7 @@ use crate::membership::{ConfigurationChange, Member, Membership, cluster_id};
 use crate::mvcc::{CompactMarks, Mvcc};
 use crate::pb::raftpb::{ConfState, Entry, EntryType, HardState};
 use crate::raft::Restored;
-use crate::store::{Bucket, Loaded, LocalDirectory, Options, Store, Values};
+use crate::store::{Bucket, Loaded, Options, Store, Values};
 use crate::types::{LeaseId, MemberId};
 use crate::wal::{self, Metadata, Recovered, Wal, WalSnapshot};
 
@@ -109,10 +109,9 @@ fn refuse_foreign_data(settings: &Settings) -> Result<(), Failure> {
 fn open_store(settings: &Settings) -> Result<(Store, Loaded), Failure> {
     let disk = RealDisk;
     make_directory(&disk, &settings.member_dir)?;
-    let directory = || LocalDirectory::open(&settings.member_dir).map_err(failed);
     let options = Options { cache_bytes_max: settings.page_cache_bytes_max };
     if settings.member_dir.join("state.redb").exists() {
-        return Store::open(directory()?, options).map_err(failed);
+        return Store::open(Arc::new(disk), &settings.member_dir, options).map_err(failed);
     }
     if wal::exists(&disk, &settings.wal_dir).unwrap_or(false) {
         let has_snapshot = wal::valid_snapshots(&disk, &settings.wal_dir)
@@ -128,7 +127,7 @@ fn open_store(settings: &Settings) -> Result<(Store, Loaded), Failure> {
             )));
         }
     }
-    let store = Store::create(directory()?, options).map_err(failed)?;
+    let store = Store::create(Arc::new(disk), &settings.member_dir, options).map_err(failed)?;
     Ok((store, Loaded::default()))
 }
 

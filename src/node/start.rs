@@ -216,6 +216,7 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         wal: wal_sender,
         shared: shared.clone(),
         snapshot_index: opened.snapshot_index,
+        defragmenting: Vec::new(),
     };
     let threads = vec![
         spawn("raft", &failure_sender, move || raft.run())?,

@@ -563,21 +563,20 @@ impl Core {
     }
 
     /// Puts messages that may leave now into the output and returns those that rest on the disk.
-    fn sort_messages(&mut self, ready: &mut Ready, output: &mut Output) -> Vec<Message> {
-        let mut now = ready.take_messages();
-        let mut late = ready.take_persisted_messages();
-        for message in now.iter_mut().chain(&mut late) {
+    fn sort_messages(&self, ready: &mut Ready, output: &mut Output) -> Vec<Message> {
+        let mut late = Vec::new();
+        // `raft` tells the two kinds apart by role; what each message promises is the finer measure.
+        let messages = [ready.take_messages(), ready.take_persisted_messages()];
+        for mut message in messages.into_iter().flatten() {
             if message.get_msg_type() == MessageType::MsgReadIndexResp {
-                self.reads.unwrap(message);
+                self.reads.unwrap(&mut message);
+            }
+            if may_leave(&message, self.persisted_term) {
+                output.messages.push(message);
+            } else {
+                late.push(message);
             }
         }
-        // A sole voter wins in the same breath as it votes for itself. Were its entries to reach a
-        // learner before the vote is on disk, a crash could let it fill the same term again.
-        if self.persisted_term < self.node.raft.term {
-            late.append(&mut now);
-        }
-        now.extend(late.extract_if(.., |message| rests_on_nothing(message)));
-        output.messages.append(&mut now);
         late
     }
 
@@ -656,13 +655,22 @@ impl Core {
     }
 }
 
-/// Messages of a non-leader that promise nothing about its disk.
-fn rests_on_nothing(message: &Message) -> bool {
-    matches!(
-        message.get_msg_type(),
+/// Whether a message promises nothing that is not on disk yet.
+fn may_leave(message: &Message, persisted_term: u64) -> bool {
+    match message.get_msg_type() {
         MessageType::MsgHeartbeatResponse
-            | MessageType::MsgPropose
-            | MessageType::MsgReadIndex
-            | MessageType::MsgTransferLeader
-    )
+        | MessageType::MsgPropose
+        | MessageType::MsgReadIndex
+        | MessageType::MsgTransferLeader => true,
+        // A leader's words stand once its term does. Usually that was so before the votes came in; but a
+        // sole voter wins in the same breath as it votes for itself, and were its entries to reach a
+        // learner before that vote is on disk, a crash could let it fill the same term again.
+        MessageType::MsgAppend
+        | MessageType::MsgHeartbeat
+        | MessageType::MsgSnapshot
+        | MessageType::MsgTimeoutNow
+        | MessageType::MsgReadIndexResp => message.term <= persisted_term,
+        // Votes, requests for them, acknowledgements.
+        _ => false,
+    }
 }

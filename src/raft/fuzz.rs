@@ -31,7 +31,7 @@ struct Member {
 impl Member {
     fn new(case: u64, restored: Restored) -> Self {
         let config = Config {
-            pre_vote: case % 2 == 0,
+            pre_vote: case.is_multiple_of(2),
             ..Config::new(1, case)
         };
         Self {
@@ -271,7 +271,7 @@ impl Member {
         }
     }
 
-    fn from_two(&mut self, message: Message) {
+    fn hear_two(&mut self, message: Message) {
         let message = Message {
             from: 2,
             to: 1,
@@ -319,7 +319,7 @@ fn elect(member: &mut Member) {
             Role::Candidate => MessageType::MsgRequestVoteResponse,
         };
         let term = member.core.status().term + u64::from(role == Role::PreCandidate);
-        member.from_two(Message {
+        member.hear_two(Message {
             msg_type: kind as i32,
             term,
             ..Message::default()
@@ -354,14 +354,14 @@ fn situation(kind: u64, case: u64) -> Member {
         1 => with(|_| ()),
         2 => {
             let mut follower = with(|_| ());
-            follower.from_two(append(8, 2));
+            follower.hear_two(append(8, 2));
             follower.persist_all();
             follower
         }
         3 => {
             let mut disk_behind = with(|_| ());
-            disk_behind.from_two(append(8, 2));
-            disk_behind.from_two(Message {
+            disk_behind.hear_two(append(8, 2));
+            disk_behind.hear_two(Message {
                 log_term: 1,
                 ..append(7, 3)
             });
@@ -415,7 +415,7 @@ fn situation(kind: u64, case: u64) -> Member {
                 .mut_metadata()
                 .set_conf_state(restored().conf_state);
             let msg_type = MessageType::MsgSnapshot as i32;
-            restoring.from_two(Message {
+            restoring.hear_two(Message {
                 msg_type,
                 term: 2,
                 snapshot: Some(snapshot),

@@ -262,17 +262,25 @@ fn rewrite_any(id: u64, text: &str, fields: &Fields) -> String {
         });
         before = word;
     }
+    let original = text;
     let mut text = words.join(" ");
     let kind = fields.kind("msg type");
     let is_vote = !kind.is_empty() && text.contains(" vote f");
     if is_vote {
         text = text.replace(" vote f", &format!(" {kind} f"));
     }
-    // The crate's order; slog hands them over last first.
+    // Named parts of the text come along as values, which are not said twice. slog hands values over
+    // last first.
+    let is_said = |value: &String| {
+        original
+            .split([' ', ',', ';', ':', '[', ']'])
+            .any(|word| word == value)
+    };
     let others: Vec<_> = fields
         .0
         .iter()
         .rev()
+        .filter(|(key, value)| key.contains(' ') || !is_said(value))
         .filter(|(key, _)| !(is_vote && *key == "msg type"))
         .map(|(key, value)| format!("{key}: {value}"))
         .collect();
@@ -355,7 +363,7 @@ mod tests {
             ["ab [term: 1] received a MsgApp message with higher term from c [term: 5]"]
         );
         let conflict = texts(|log| {
-            slog::info!(log, "found conflict at index {}", 4; "existing term" => 1, "conflicting term" => 2);
+            slog::info!(log, "found conflict at index {index}", index = 4; "existing term" => 1, "conflicting term" => 2);
         });
         assert_eq!(
             conflict,

@@ -51,7 +51,7 @@ mod validate;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
-//mod scripts;
+mod scripts;
 pub use conf_change::ConfChangeRefused;
 pub use config::Config;
 pub use core::{Core, ProposalRefused};

@@ -491,11 +491,14 @@ mod tests {
     fn contexts_of_followers_travel_inside_ours() {
         let mut reads = Reads::new(1, 5);
         let theirs = Bytes::from_static(b"theirs");
-        let mut request = Message::default();
-        request.entries = vec![raft_proto::eraftpb::Entry {
+        let entry = raft_proto::eraftpb::Entry {
             data: theirs.clone(),
             ..Default::default()
-        }];
+        };
+        let mut request = Message {
+            entries: vec![entry],
+            ..Message::default()
+        };
         let mut again = request.clone();
         reads.wrap(&mut request);
         reads.wrap(&mut again);

@@ -194,7 +194,7 @@ fn clean(message: &mut Message) {
     }
 }
 
-fn check_proposal(message: &mut Message) -> Result<(), Rejected> {
+fn check_proposal(message: &Message) -> Result<(), Rejected> {
     // Panic: "stepped empty MsgProp".
     if message.entries.is_empty() {
         return Err(Rejected::Entries("a proposal of nothing".to_owned()));

@@ -18,14 +18,17 @@
 //! - The header is written in place too, as redb does. It has two copies and a sequence number: torn or damaged, one is left.
 //!
 //! A block that was never written may not be read, so a zeroed stretch of the file is found as well.
+//!
+//! Deliberately absent: locks. Whoever opens the file has locked it.
 
 use std::io;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use redb::{BackendError, StorageBackend};
+use redb::StorageBackend;
+
+use crate::disk::DiskFile;
 
 /// Bytes of a block, and of redb's page.
 pub(super) const BLOCK_BYTES: usize = 4096;
@@ -71,7 +74,7 @@ pub(super) struct Traffic {
 
 /// The file, as redb sees it: without checksums.
 pub(super) struct BlockFile {
-    file: Box<dyn StorageBackend>,
+    file: Box<dyn DiskFile>,
     head: Mutex<Head>,
     groups: RwLock<Vec<Arc<Mutex<Group>>>>,
     traffic: Arc<Traffic>,
@@ -106,8 +109,8 @@ struct Run {
 
 impl BlockFile {
     /// Takes a file with anything or nothing in it.
-    pub(super) fn open(file: Box<dyn StorageBackend>) -> io::Result<Self> {
-        let file_bytes = file.len()?;
+    pub(super) fn open(file: Box<dyn DiskFile>) -> io::Result<Self> {
+        let file_bytes = file.size()?;
         let head = match file_bytes {
             0 => Head::empty(),
             bytes if bytes < BLOCK_BYTES as u64 => {
@@ -115,7 +118,7 @@ impl BlockFile {
             }
             _ => {
                 let mut block = [0; BLOCK_BYTES];
-                file.read(0, &mut block)?;
+                read_whole(&*file, &mut block, 0)?;
                 Head::decode(&block)?
             }
         };
@@ -142,7 +145,7 @@ impl BlockFile {
     fn write_file(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let written = &self.traffic.bytes_written;
         written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.file.write(offset, bytes)
+        self.file.write_at(bytes, offset)
     }
 
     fn write_head(&self, content: &[u8]) -> io::Result<()> {
@@ -175,7 +178,7 @@ impl BlockFile {
     fn read_sums(&self, group: usize) -> io::Result<Box<[u32; GROUP_BLOCKS]>> {
         let mut block = [0; BLOCK_BYTES];
         let offset = group_offset(group);
-        self.file.read(offset, &mut block)?;
+        read_whole(&*self.file, &mut block, offset)?;
         decode_sums(&block).map_err(|sector| {
             let at = offset + (sector * SECTOR_BYTES) as u64;
             damaged(at, "a sector of checksums has changed")
@@ -213,7 +216,7 @@ impl BlockFile {
 
 impl StorageBackend for BlockFile {
     fn len(&self) -> io::Result<u64> {
-        let bytes = self.file.len()?;
+        let bytes = self.file.size()?;
         Ok(match bytes {
             0 => 0,
             bytes => (1 + logical_blocks(bytes)) * BLOCK_BYTES as u64,
@@ -231,7 +234,7 @@ impl StorageBackend for BlockFile {
         }
         for run in runs(offset, out.len())? {
             let part = &mut out[run.buffer_offset..run.buffer_offset + run.blocks * BLOCK_BYTES];
-            self.file.read(run.file_offset, part)?;
+            read_whole(&*self.file, part, run.file_offset)?;
             self.check_run(&run, part)?;
         }
         Ok(())
@@ -240,7 +243,7 @@ impl StorageBackend for BlockFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         // Checksums beyond the end stay: a block there is written before it is read again.
         let blocks = (len / BLOCK_BYTES as u64).saturating_sub(1);
-        self.file.set_len(file_bytes(blocks))?;
+        self.file.set_size(file_bytes(blocks))?;
         self.resize_groups(blocks);
         Ok(())
     }
@@ -267,38 +270,6 @@ impl StorageBackend for BlockFile {
             self.write_file(run.file_offset, part)?;
         }
         Ok(())
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.file.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(
-        &self,
-        start: Bound<u64>,
-        end: Bound<u64>,
-    ) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
     }
 }
 
@@ -363,6 +334,13 @@ impl Run {
     fn number(&self, index: usize) -> u64 {
         (self.group * GROUP_BLOCKS + self.first + index) as u64
     }
+}
+
+fn read_whole(file: &dyn DiskFile, out: &mut [u8], offset: u64) -> io::Result<()> {
+    if file.read_at(out, offset)? < out.len() {
+        return Err(damaged(offset, "the file ends within this block"));
+    }
+    Ok(())
 }
 
 /// Checksum of a block, never 0.

@@ -5,16 +5,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use redb::{ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase, WriteTransaction};
 
+use super::StoreError;
 use super::blocks::{BlockFile, Traffic};
 use super::schema::{ABOUT, ABOUT_CONTENT_BYTES, ABOUT_FORMAT, BUCKETS, FORMAT, RECORDS, ROWS};
-use super::{Directory, StoreError};
-
-/// Name of the database file.
-pub(super) const FILE: &str = "state.redb";
-/// Name of a database that is being written and will take the other's place. One that a crash left is removed.
-pub(super) const NEW_FILE: &str = "state.redb.new";
+use crate::disk::DiskFile;
 
 /// An open database.
 pub(super) struct Database {
@@ -26,12 +22,12 @@ pub(super) struct Database {
 impl Database {
     /// Opens the database in `file`, which must hold one of this format.
     pub(super) fn open(
-        file: Box<dyn StorageBackend>,
+        file: Box<dyn DiskFile>,
         path: PathBuf,
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
-        let empty = file.len().map_err(|error| StoreError::io(&path, error))? == 0;
-        if empty {
+        let bytes = file.size().map_err(|error| StoreError::io(&path, error))?;
+        if bytes == 0 {
             return Err(StoreError::damaged(&path, Some(0), "the file is empty"));
         }
         let database = Self::attach(file, path, cache_bytes)?;
@@ -39,9 +35,9 @@ impl Database {
         Ok(database)
     }
 
-    /// Makes a database without rows in an empty file. It is durable only after a commit that is.
+    /// Makes a database without rows in an empty file; durable.
     pub(super) fn create(
-        file: Box<dyn StorageBackend>,
+        file: Box<dyn DiskFile>,
         path: PathBuf,
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
@@ -59,7 +55,7 @@ impl Database {
     }
 
     fn attach(
-        file: Box<dyn StorageBackend>,
+        file: Box<dyn DiskFile>,
         path: PathBuf,
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
@@ -78,11 +74,7 @@ impl Database {
     }
 
     fn check_format(&self) -> Result<(), StoreError> {
-        let found = self.read(|txn| {
-            let about = txn.open_table(ABOUT)?;
-            Ok(about.get(ABOUT_FORMAT)?.map(|found| found.value()))
-        })?;
-        match found {
+        match self.about(ABOUT_FORMAT)? {
             Some(FORMAT) => Ok(()),
             Some(found) => Err(StoreError::Format {
                 path: self.path.clone(),
@@ -91,6 +83,18 @@ impl Database {
             }),
             None => Err(StoreError::damaged(&self.path, None, "it has no format")),
         }
+    }
+
+    fn about(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.read(|txn| {
+            let about = txn.open_table(ABOUT)?;
+            Ok(about.get(name)?.map(|number| number.value()))
+        })
+    }
+
+    /// Bytes of all keys and values.
+    pub(super) fn content_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.about(ABOUT_CONTENT_BYTES)?.unwrap_or(0))
     }
 
     /// The file's name in messages.
@@ -110,14 +114,21 @@ impl Database {
         )
     }
 
-    /// Begins a transaction that [`Self::commit`] makes durable.
+    /// Begins a transaction that a crash right after it needs no repair for.
     pub(super) fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
         self.check(|| {
             let mut txn = self.redb.begin_write()?;
-            // Two-phase, and the allocator's state goes with it: opening after a crash verifies and rebuilds nothing.
+            // In two phases, and the allocator's state goes with it: opening after a crash verifies and rebuilds
+            // nothing.
             txn.set_quick_repair(true);
             Ok(txn)
         })
+    }
+
+    /// Begins a transaction for a file that a crash makes worthless anyway.
+    pub(super) fn begin_draft(&self) -> Result<WriteTransaction, StoreError> {
+        // Still written out and synced, once, so that no long sync is left for the end.
+        self.check(|| Ok(self.redb.begin_write()?))
     }
 
     /// Ends a transaction.
@@ -146,16 +157,6 @@ impl Database {
     ) -> Result<R, StoreError> {
         with().map_err(|error| StoreError::redb(&self.path, error))
     }
-
-    /// Bytes of all keys and values.
-    pub(super) fn content_bytes(&self) -> Result<u64, StoreError> {
-        self.read(|txn| {
-            let about = txn.open_table(ABOUT)?;
-            Ok(about
-                .get(ABOUT_CONTENT_BYTES)?
-                .map_or(0, |bytes| bytes.value()))
-        })
-    }
 }
 
 /// What the writer and all readers have in common.
@@ -164,16 +165,13 @@ pub(super) struct Shared {
     pub(super) current: ArcSwap<Database>,
     /// The first error, which every later call repeats: after it, memory and disk may disagree.
     failed: OnceLock<StoreError>,
-    /// Keeps its lock.
-    pub(super) directory: Box<dyn Directory>,
 }
 
 impl Shared {
-    pub(super) fn new(database: Database, directory: Box<dyn Directory>) -> Arc<Self> {
+    pub(super) fn new(database: Database) -> Arc<Self> {
         Arc::new(Self {
             current: ArcSwap::from_pointee(database),
             failed: OnceLock::new(),
-            directory,
         })
     }
 
@@ -182,12 +180,15 @@ impl Shared {
         &self,
         with: impl FnOnce() -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
-        match self.failed.get() {
-            Some(error) => Err(error.clone()),
-            None => with().inspect_err(|error| {
-                // Another thread's error may have been first.
-                let _ = self.failed.set(error.clone());
-            }),
-        }
+        self.check()?;
+        with().inspect_err(|error| {
+            // Another thread's error may have been first.
+            let _ = self.failed.set(error.clone());
+        })
+    }
+
+    /// The first error there was.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 }

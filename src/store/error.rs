@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blocks::DamagedBlock;
+use crate::bbolt::BboltError;
 use crate::types::Revision;
 
 /// Why stored state could not be read or written.
@@ -67,12 +68,23 @@ pub enum StoreError {
     /// A database is there already.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
+    /// A file to import is not usable.
+    #[error(transparent)]
+    Import(#[from] BboltError),
+    /// A file to import has a row that means nothing.
+    #[error("row {0} of bucket key cannot be imported")]
+    ImportRow(String),
     /// What was to be written contradicts what is stored.
     #[error("refused to write state: {0}")]
     Refused(String),
 }
 
 impl StoreError {
+    /// Whether only a file to import is to blame, and the store is as it was.
+    pub fn is_import(&self) -> bool {
+        matches!(self, Self::Import(_) | Self::ImportRow(_))
+    }
+
     /// An operating system error on `path`.
     pub(super) fn io(path: &Path, error: io::Error) -> Self {
         let damaged = error

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::ReadOnlyTable;
+use redb::{ReadOnlyTable, TableDefinition};
 
 use super::database::{Database, Shared};
 use super::schema::{
@@ -30,22 +30,10 @@ impl Reader {
     /// second.
     pub fn scan_rows(&self, visit: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
         self.with(|database| {
-            let table = open(database, ROWS)?;
-            scan_rows(database, &table, 0, i64::MAX, &mut |row| {
+            scan_rows(database, 0, i64::MAX, &mut |row| {
                 visit(row);
-                Ok(true)
+                true
             })
-        })
-    }
-
-    /// The records of several revisions, `None` for those that compaction removed.
-    pub fn records(&self, revisions: &[Revision]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        self.with(|database| {
-            let table = open(database, RECORDS)?;
-            let revisions = revisions.iter();
-            revisions
-                .map(|revision| record(database, &table, *revision))
-                .collect()
         })
     }
 
@@ -53,27 +41,37 @@ impl Reader {
         &self,
         read: impl FnOnce(&Database) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
-        self.shared.attempt(|| read(&self.shared.current.load()))
+        // A full handle, not a borrowed one: a replaced database must not be closed under a reader.
+        self.shared
+            .attempt(|| read(&self.shared.current.load_full()))
     }
 }
 
 impl RevisionSource for Reader {
     fn record(&self, revision: Revision) -> Result<Option<Bytes>, StoreError> {
-        self.with(|database| record(database, &open(database, RECORDS)?, revision))
+        self.with(|database| record_of(database, &open(database, RECORDS)?, revision))
+    }
+
+    fn records(&self, revisions: &[Revision]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.with(|database| {
+            let table = open(database, RECORDS)?;
+            let revisions = revisions.iter();
+            revisions
+                .map(|revision| record_of(database, &table, *revision))
+                .collect()
+        })
     }
 
     fn rows(&self, from: i64, to: i64, limit_rows: usize) -> Result<Vec<RevisionRow>, StoreError> {
         let mut rows: Vec<RevisionRow> = Vec::new();
         self.with(|database| {
-            let table = open(database, ROWS)?;
-            scan_rows(database, &table, from, to, &mut |row| {
-                if rows.len() >= limit_rows
-                    && rows.last().map(|last| last.revision.main) != Some(row.revision.main)
-                {
-                    return Ok(false);
+            scan_rows(database, from, to, &mut |row| {
+                let last = rows.last().map(|last| last.revision.main);
+                let full = rows.len() >= limit_rows && last != Some(row.revision.main);
+                if !full {
+                    rows.push(row.to_row());
                 }
-                rows.push(row.to_row());
-                Ok(true)
+                !full
             })
         })?;
         cut_to_whole_revisions(&mut rows, limit_rows);
@@ -93,48 +91,53 @@ fn cut_to_whole_revisions(rows: &mut Vec<RevisionRow>, limit_rows: usize) {
     }
 }
 
-/// A table of either kind of revision content.
+/// A table by revision, as of one commit.
 pub(super) type RevisionTable = ReadOnlyTable<RevisionKey, &'static [u8]>;
 
 fn open(
     database: &Database,
-    table: redb::TableDefinition<'static, RevisionKey, &'static [u8]>,
+    table: TableDefinition<'static, RevisionKey, &'static [u8]>,
 ) -> Result<RevisionTable, StoreError> {
     database.read(|txn| Ok(txn.open_table(table)?))
 }
 
 /// Calls `visit` with the rows of the main revisions `from..to` until it answers false.
-pub(super) fn scan_rows(
+fn scan_rows(
     database: &Database,
-    table: &RevisionTable,
     from: i64,
     to: i64,
-    visit: &mut dyn FnMut(RowRef<'_>) -> Result<bool, StoreError>,
+    visit: &mut dyn FnMut(RowRef<'_>) -> bool,
 ) -> Result<(), StoreError> {
     if from >= to {
         return Ok(());
     }
     let [from, to] = [from, to].map(|main| revision_key(Revision::new(main.max(0), 0)));
-    let entries = database.check(|| Ok(table.range(from..to)?))?;
+    let entries = database.read(|txn| Ok(txn.open_table(ROWS)?.range(from..to)?))?;
     for entry in entries {
         let (key, value) = database.check(|| Ok(entry?))?;
-        let revision = revision_of(&key.value());
-        let row = decode_row(revision, value.value()).ok_or_else(|| {
-            let reason = format!(
-                "the row of revision {}/{} has no meaning",
-                revision.main, revision.sub
-            );
-            StoreError::damaged(database.path(), None, reason)
-        })?;
-        if !visit(row)? {
+        let row = decode_stored_row(database, revision_of(&key.value()), value.value())?;
+        if !visit(row) {
             break;
         }
     }
     Ok(())
 }
 
+/// A row from the database's own bytes.
+pub(super) fn decode_stored_row<'a>(
+    database: &Database,
+    revision: Revision,
+    stored: &'a [u8],
+) -> Result<RowRef<'a>, StoreError> {
+    decode_row(revision, stored).ok_or_else(|| {
+        let Revision { main, sub } = revision;
+        let reason = format!("the row of revision {main}/{sub} has no meaning");
+        StoreError::damaged(database.path(), None, reason)
+    })
+}
+
 /// The record of a revision, its checksum verified.
-pub(super) fn record(
+pub(super) fn record_of(
     database: &Database,
     table: &RevisionTable,
     revision: Revision,
@@ -143,9 +146,15 @@ pub(super) fn record(
     let Some(stored) = database.check(|| Ok(table.get(key)?))? else {
         return Ok(None);
     };
-    let record = decode_record(&key, stored.value()).ok_or_else(|| StoreError::DamagedRecord {
+    let record = decode_record(&key, stored.value());
+    let record = record.ok_or_else(|| damaged_record(database, revision))?;
+    Ok(Some(Bytes::copy_from_slice(record)))
+}
+
+/// The error for a record that is missing or not what was written.
+pub(super) fn damaged_record(database: &Database, revision: Revision) -> StoreError {
+    StoreError::DamagedRecord {
         path: database.path().clone(),
         revision,
-    })?;
-    Ok(Some(Bytes::copy_from_slice(record)))
+    }
 }

@@ -1,17 +1,23 @@
 //! The one writer: opens the database, writes checkpoints, hands out readers.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable};
 
-use super::checkpoint::{ContentBytes, write_effects};
-use super::database::{Database, FILE, NEW_FILE, Shared};
+use super::checkpoint::Transaction;
+use super::database::{Database, Shared};
+use super::import::import;
+use super::place::Place;
 use super::schema::{
-    ABOUT, ABOUT_CONTENT_BYTES, BUCKETS, META_CONF_STATE, META_FINISHED_COMPACT, META_INDEX,
-    META_SCHEDULED_COMPACT, META_TERM, ROWS, decode_conf_state, revision_of, split_bucket_key,
+    BUCKETS, META_CONF_STATE, META_FINISHED_COMPACT, META_INDEX, META_SCHEDULED_COMPACT, META_TERM,
+    ROWS, decode_conf_state, revision_of, split_bucket_key,
 };
-use super::{Bucket, Checkpoint, Directory, Reader, StoreError};
+use super::successor::{Defragmentation, Successor};
+use super::{Bucket, Checkpoint, Edit, Frozen, Reader, StoreError};
+use crate::bbolt;
+use crate::disk::Disk;
 use crate::pb::raftpb::ConfState;
 use crate::types::Revision;
 
@@ -87,83 +93,109 @@ pub struct Size {
     pub in_use_bytes: u64,
 }
 
+/// How far a defragmentation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defragmented {
+    /// There is more to do.
+    Partly,
+    /// It is complete: the file is as small as its content.
+    Wholly,
+}
+
 /// The database, for the one thread that writes it.
 pub struct Store {
-    shared: Arc<Shared>,
+    place: Place,
     options: Options,
+    shared: Arc<Shared>,
     /// Of the last checkpoint.
     applied_index: u64,
+    /// Bytes of all keys and values.
     content_bytes: u64,
+    defragmentation: Option<Defragmentation>,
+    /// Replaced databases that readers may still be at. They are closed here, which takes a while, and not by a reader.
+    replaced: Vec<Arc<Database>>,
 }
 
 impl Store {
     /// Makes a new database; there must be none yet.
     pub fn create(
-        directory: impl Directory + 'static,
+        disk: Arc<dyn Disk>,
+        directory: &Path,
         options: Options,
     ) -> Result<Self, StoreError> {
-        let directory: Box<dyn Directory> = Box::new(directory);
-        if exists(&*directory)? {
-            return Err(StoreError::Exists(directory.path(FILE)));
-        }
-        // A crash leaves no database, or a whole one.
-        let new = directory.path(NEW_FILE);
-        let file = directory.create(NEW_FILE);
-        let file = file.map_err(|error| StoreError::io(&new, error))?;
-        let database = Database::create(file, directory.path(FILE), options.cache_bytes_max)?;
-        let renamed = directory.rename(NEW_FILE, FILE);
-        renamed.map_err(|error| StoreError::io(&new, error))?;
-        Ok(Self::new(
-            database,
-            directory,
-            options,
-            &Loaded::default(),
-            0,
-        ))
+        let place = vacant_place(disk, directory)?;
+        let successor = Successor::begin(&place, options.cache_bytes_max)?;
+        // Another process may have been as fast; whoever holds the lock of the new file looks again.
+        require_vacant(&place)?;
+        let built = successor.finish(|_| Ok(()))?;
+        Ok(Self::new(place, options, built, 0))
     }
 
     /// Opens the database and reads everything but the revisions.
     pub fn open(
-        directory: impl Directory + 'static,
+        disk: Arc<dyn Disk>,
+        directory: &Path,
         options: Options,
     ) -> Result<(Self, Loaded), StoreError> {
-        let directory: Box<dyn Directory> = Box::new(directory);
-        let path = directory.path(FILE);
-        if !exists(&*directory)? {
-            return Err(StoreError::Missing(path));
-        }
-        let removed = directory.remove(NEW_FILE);
-        removed.map_err(|error| StoreError::io(&directory.path(NEW_FILE), error))?;
-        let file = directory.open(FILE);
-        let file = file.map_err(|error| StoreError::io(&path, error))?;
-        let database = Database::open(file, path, options.cache_bytes_max)?;
+        let place = Place::new(disk, directory);
+        let file = place.open()?;
+        let database = Database::open(file, place.path(), options.cache_bytes_max)?;
         let loaded = load(&database)?;
         let content_bytes = database.content_bytes()?;
-        let store = Self::new(database, directory, options, &loaded, content_bytes);
-        Ok((store, loaded))
+        let built = (database, content_bytes);
+        Ok((
+            Self::new(place, options, built, loaded.applied_index),
+            loaded,
+        ))
     }
 
-    fn new(
-        database: Database,
-        directory: Box<dyn Directory>,
+    /// Makes a new database from a bbolt file: a snapshot, or the database of a stopped etcd. There must be none yet.
+    pub fn import(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
         options: Options,
-        loaded: &Loaded,
-        content_bytes: u64,
-    ) -> Self {
+        file: &bbolt::File,
+        edit: &Edit,
+    ) -> Result<(Self, Loaded), StoreError> {
+        let place = vacant_place(disk, directory)?;
+        let built = import(&place, options.cache_bytes_max, file, edit)?;
+        let loaded = load(&built.0)?;
+        Ok((
+            Self::new(place, options, built, loaded.applied_index),
+            loaded,
+        ))
+    }
+
+    fn new(place: Place, options: Options, built: (Database, u64), applied_index: u64) -> Self {
+        let (database, content_bytes) = built;
         Self {
-            shared: Shared::new(database, directory),
+            place,
             options,
-            applied_index: loaded.applied_index,
+            shared: Shared::new(database),
+            applied_index,
             content_bytes,
+            defragmentation: None,
+            replaced: Vec::new(),
         }
     }
 
-    /// A reader for any number of threads.
+    /// A reader for any number of threads. It goes on through every replacement of the database.
     pub fn reader(&self) -> Reader {
         Reader::new(self.shared.clone())
     }
 
-    /// Writes a checkpoint. It is durable when this returns, all of it, or after an error and a restart all of it or nothing.
+    /// All state as of the last checkpoint.
+    pub fn frozen(&self) -> Result<Frozen, StoreError> {
+        let current = self.shared.current.load_full();
+        self.shared.attempt(|| Frozen::new(current))
+    }
+
+    /// The applied index of the last checkpoint.
+    pub fn applied_index(&self) -> u64 {
+        self.applied_index
+    }
+
+    /// Writes a checkpoint. When this returns it is durable; after an error, a restart finds all of it or nothing.
     pub fn write(&mut self, checkpoint: &Checkpoint) -> Result<Written, StoreError> {
         let shared = self.shared.clone();
         shared.attempt(|| self.write_checkpoint(checkpoint))
@@ -178,20 +210,14 @@ impl Store {
         }
         let database = self.shared.current.load();
         let (bytes_before, syncs_before) = database.traffic();
-        let mut removed = checkpoint.removed.clone();
-        removed.sort_unstable();
-        let txn = database.begin_write()?;
-        let content_bytes = database.check(|| {
-            let mut content = ContentBytes::default();
-            write_effects(&txn, checkpoint, &removed, &mut content)?;
-            let content_bytes = content.after(self.content_bytes);
-            txn.open_table(ABOUT)?
-                .insert(ABOUT_CONTENT_BYTES, content_bytes)?;
-            Ok(content_bytes)
-        })?;
-        database.commit(txn)?;
+        let mut transaction = Transaction::begin(&database, self.content_bytes)?;
+        transaction.write(checkpoint)?;
+        self.content_bytes = transaction.commit()?;
         self.applied_index = checkpoint.applied_index;
-        self.content_bytes = content_bytes;
+        if let Some(defragmentation) = &mut self.defragmentation {
+            defragmentation.note_removed(&checkpoint.removed);
+        }
+        self.close_replaced();
         let (bytes, syncs) = database.traffic();
         Ok(Written {
             bytes: bytes - bytes_before,
@@ -199,27 +225,86 @@ impl Store {
         })
     }
 
-    /// The applied index of the last checkpoint.
-    pub fn applied_index(&self) -> u64 {
-        self.applied_index
+    /// Gives unused space back, all at once. Readers go on; checkpoints have to wait.
+    pub fn defragment(&mut self) -> Result<(), StoreError> {
+        while self.defragment_step()? == Defragmented::Partly {}
+        Ok(())
+    }
+
+    /// Begins to give unused space back, or goes on with it, for some 50 ms. Checkpoints may be written between steps.
+    pub fn defragment_step(&mut self) -> Result<Defragmented, StoreError> {
+        let shared = self.shared.clone();
+        shared.attempt(|| {
+            let mut defragmentation = match self.defragmentation.take() {
+                Some(defragmentation) => defragmentation,
+                None => Defragmentation::begin(&self.place, self.options.cache_bytes_max)?,
+            };
+            let current = shared.current.load_full();
+            if !defragmentation.step(&current)? {
+                self.defragmentation = Some(defragmentation);
+                return Ok(Defragmented::Partly);
+            }
+            let built = defragmentation.finish(&current)?;
+            self.replace(built);
+            Ok(Defragmented::Wholly)
+        })
+    }
+
+    /// Replaces all state by what a bbolt file has, as a snapshot from the leader demands. Readers go on, and read the new state from
+    /// here on. When only the file is to blame for an error ([`StoreError::is_import`]), the store is as it was.
+    pub fn install(&mut self, file: &bbolt::File) -> Result<Loaded, StoreError> {
+        self.shared.check()?;
+        self.defragmentation = None;
+        let edit = Edit::default();
+        let built = match import(&self.place, self.options.cache_bytes_max, file, &edit) {
+            Err(error) if error.is_import() => return Err(error),
+            built => self.shared.attempt(|| built)?,
+        };
+        let loaded = self.shared.attempt(|| load(&built.0))?;
+        self.replace(built);
+        self.applied_index = loaded.applied_index;
+        Ok(loaded)
+    }
+
+    fn replace(&mut self, (database, content_bytes): (Database, u64)) {
+        let replaced = self.shared.current.swap(Arc::new(database));
+        self.replaced.push(replaced);
+        self.content_bytes = content_bytes;
+        self.close_replaced();
+    }
+
+    fn close_replaced(&mut self) {
+        self.replaced
+            .retain(|database| Arc::strong_count(database) > 1);
     }
 
     /// What the database takes up now.
     pub fn size(&self) -> Result<Size, StoreError> {
-        let directory = &self.shared.directory;
-        let allocated = directory.allocated_bytes(FILE);
-        let allocated_bytes =
-            allocated.map_err(|error| StoreError::io(&directory.path(FILE), error))?;
+        let allocated_bytes = self.place.allocated_bytes()?;
         Ok(Size {
             allocated_bytes,
             in_use_bytes: self.content_bytes.min(allocated_bytes),
         })
     }
+
+    /// Ends it. Everything that was written is durable already; this only tells of an error that nobody was told yet.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.shared.check()
+    }
 }
 
-fn exists(directory: &dyn Directory) -> Result<bool, StoreError> {
-    let exists = directory.exists(FILE);
-    exists.map_err(|error| StoreError::io(&directory.path(FILE), error))
+/// A directory that must not have a database yet.
+fn vacant_place(disk: Arc<dyn Disk>, directory: &Path) -> Result<Place, StoreError> {
+    let place = Place::new(disk, directory);
+    require_vacant(&place)?;
+    Ok(place)
+}
+
+fn require_vacant(place: &Place) -> Result<(), StoreError> {
+    if place.exists()? {
+        return Err(StoreError::Exists(place.path()));
+    }
+    Ok(())
 }
 
 /// Reads all buckets but `key`, and the newest revision.

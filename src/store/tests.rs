@@ -1,18 +1,20 @@
 //! The store as a whole: what is written is read, also after a restart.
 
-mod disk;
 mod sample;
 
-use sample::{Model, open, reopen};
+use std::sync::Arc;
+
+use sample::{Model, create, open};
 
 use super::*;
+use crate::disk::RealDisk;
 use crate::types::Revision;
 
 #[test]
 fn what_was_written_is_read_again_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let mut model = Model::new(1);
-    let mut store = Store::create(open(&directory), Options::default()).unwrap();
+    let mut store = create(&directory);
     for _ in 0..20 {
         store.write(&model.next_checkpoint()).unwrap();
     }
@@ -21,7 +23,7 @@ fn what_was_written_is_read_again_after_a_restart() {
     drop(store);
     model.check(&reader);
     drop(reader);
-    let (store, loaded) = reopen(&directory);
+    let (store, loaded) = open(&directory);
     model.check_loaded(&loaded);
     model.check(&store.reader());
     assert_eq!(store.applied_index(), loaded.applied_index);
@@ -30,7 +32,7 @@ fn what_was_written_is_read_again_after_a_restart() {
 #[test]
 fn rows_end_with_a_whole_main_revision() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = Store::create(open(&directory), Options::default()).unwrap();
+    let mut store = create(&directory);
     let change = |main, sub| sample::put(Revision::new(main, sub), b"k", b"v");
     let checkpoint = Checkpoint {
         changes: vec![
@@ -57,7 +59,7 @@ fn rows_end_with_a_whole_main_revision() {
 #[test]
 fn a_change_that_its_own_checkpoint_removes_is_never_written() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = Store::create(open(&directory), Options::default()).unwrap();
+    let mut store = create(&directory);
     let checkpoint = Checkpoint {
         changes: vec![
             [sample::put(Revision::new(2, 0), b"k", &[1; 300_000])].into(),
@@ -81,7 +83,7 @@ fn a_change_that_its_own_checkpoint_removes_is_never_written() {
 #[test]
 fn a_checkpoint_that_goes_back_is_refused_and_stops_the_store() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = Store::create(open(&directory), Options::default()).unwrap();
+    let mut store = create(&directory);
     let checkpoint = |applied_index| Checkpoint {
         applied_index,
         ..Checkpoint::default()
@@ -96,26 +98,23 @@ fn a_checkpoint_that_goes_back_is_refused_and_stops_the_store() {
 #[test]
 fn a_second_process_is_told_that_the_file_is_in_use() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::create(open(&directory), Options::default()).unwrap();
-    let error = LocalDirectory::open(directory.path()).unwrap_err();
+    let store = create(&directory);
+    let second = Store::open(Arc::new(RealDisk), directory.path(), Options::default());
+    let error = second.err().unwrap().to_string();
     assert!(
-        error.to_string().contains("is in use by another etcd"),
+        error.contains("state.redb is in use by another etcd"),
         "{error}"
     );
     drop(store);
-    reopen(&directory);
+    open(&directory);
 }
 
 #[test]
 fn a_database_is_neither_made_twice_nor_opened_before_it_is_made() {
     let directory = tempfile::tempdir().unwrap();
-    let missing = Store::open(open(&directory), Options::default())
-        .err()
-        .unwrap();
-    assert!(matches!(missing, StoreError::Missing(_)));
-    drop(Store::create(open(&directory), Options::default()).unwrap());
-    let exists = Store::create(open(&directory), Options::default())
-        .err()
-        .unwrap();
-    assert!(matches!(exists, StoreError::Exists(_)));
+    let missing = Store::open(Arc::new(RealDisk), directory.path(), Options::default());
+    assert!(matches!(missing.err(), Some(StoreError::Missing(_))));
+    drop(create(&directory));
+    let exists = Store::create(Arc::new(RealDisk), directory.path(), Options::default());
+    assert!(matches!(exists.err(), Some(StoreError::Exists(_))));
 }

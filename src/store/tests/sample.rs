@@ -8,16 +8,17 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
+use crate::disk::RealDisk;
 use crate::pb::raftpb::ConfState;
 use crate::store::*;
 use crate::types::Revision;
 
-pub(super) fn open(directory: &TempDir) -> LocalDirectory {
-    LocalDirectory::open(directory.path()).unwrap()
+pub(super) fn create(directory: &TempDir) -> Store {
+    Store::create(Arc::new(RealDisk), directory.path(), Options::default()).unwrap()
 }
 
-pub(super) fn reopen(directory: &TempDir) -> (Store, Loaded) {
-    Store::open(open(directory), Options::default()).unwrap()
+pub(super) fn open(directory: &TempDir) -> (Store, Loaded) {
+    Store::open(Arc::new(RealDisk), directory.path(), Options::default()).unwrap()
 }
 
 pub(super) fn put(revision: Revision, key: &[u8], record: &[u8]) -> Change {

@@ -1,1 +1,0 @@
-//! A disk that loses power.
