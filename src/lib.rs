@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod ctl;
 pub mod disk;
+pub mod http;
 pub mod lease;
 pub mod logging;
 pub mod machine;

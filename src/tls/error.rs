@@ -138,7 +138,13 @@ pub fn handshake_error_text(error: &io::Error) -> String {
 }
 
 /// What a first record that is not TLS is called.
-pub(super) const NOT_A_HANDSHAKE: &str = "tls: first record does not look like a TLS handshake";
+const NOT_A_HANDSHAKE: &str = "tls: first record does not look like a TLS handshake";
+
+/// The error of a connection whose first bytes are no TLS record.
+pub fn not_a_handshake() -> io::Error {
+    let error = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
 
 fn certificate_text(reason: &CertificateError) -> String {
     let time = |time: &rustls::pki_types::UnixTime| {

@@ -21,10 +21,14 @@ mod self_signed;
 mod server;
 mod verify;
 
+#[cfg(test)]
+mod tests;
 
 pub use cipher::{Protocol, Version, check_cipher_suite};
 pub use client::{ClientOptions, client_config};
-pub use error::{TlsError, handshake_error_text, is_end_of_stream, rejected_names};
+pub use error::{
+    TlsError, handshake_error_text, is_end_of_stream, not_a_handshake, rejected_names,
+};
 pub use self_signed::{SelfSigned, self_signed};
 pub use server::{CertificateFact, Server, ServerOptions};
 pub use verify::common_name;
