@@ -11,7 +11,6 @@ use crate::http::client::{Endpoints, Traffic, serve_clients, serve_metrics};
 use crate::http::peer::{PeerEndpoints, serve_peers};
 use crate::http::{self, Access, Address, Bound, Http2Settings, SocketOptions};
 use crate::node::NodeHandle;
-use crate::node::watch::Watches;
 use crate::{rpc, systemd, tls};
 
 /// Name of client sockets the service manager hands over.
@@ -115,7 +114,7 @@ impl Listeners {
 
 impl Serving {
     /// Serves clients: the member is ready.
-    pub(super) fn serve_clients(&self, config: &Config, node: &NodeHandle, watches: Watches) {
+    pub(super) fn serve_clients(&self, config: &Config, node: &NodeHandle) {
         let endpoints = Arc::new(Endpoints {
             member: node.clone(),
             access: Access::new(&config.http.host_whitelist, &config.http.cors),
@@ -130,7 +129,6 @@ impl Serving {
         });
         let services = rpc::Services::new(
             node.clone(),
-            watches,
             rpc::Limits {
                 request_bytes_max: usize::try_from(config.rpc.request_bytes_max)
                     .unwrap_or(usize::MAX),
@@ -149,7 +147,7 @@ impl Serving {
                 port.plain,
                 self.client_tls.clone().filter(|_| port.secure),
                 endpoints.clone(),
-                move |peer, request| services.call(peer.remote, request),
+                move |peer, request| services.clone().call(peer.remote, request),
             );
         }
     }
@@ -249,7 +247,8 @@ fn load_tls(
         _ if options.auto_tls => {
             let hosts: Vec<String> = urls.iter().map(|url| url.host().to_owned()).collect();
             let directory = config.member.data_dir.join("fixtures").join(usage);
-            let made = tls::self_signed(&directory, &hosts, options.self_signed_years)
+            let years = u32::try_from(options.self_signed_years).unwrap_or(u32::MAX);
+            let made = tls::self_signed(&directory, &hosts, years, usage == "client")
                 .map_err(|error| error.to_string())?;
             (made.cert_file, made.key_file)
         }
@@ -278,9 +277,9 @@ fn load_tls(
 
 fn protocol(options: &Tls) -> tls::Protocol {
     tls::Protocol {
-        tls12: options.tls12,
-        tls13: options.tls13,
         cipher_suites: options.cipher_suites.clone(),
+        version_min: if options.tls12 { tls::Version::Tls12 } else { tls::Version::Tls13 },
+        version_max: (!options.tls13).then_some(tls::Version::Tls12),
     }
 }
 
