@@ -1,2 +1,5 @@
-//! TODO
-fn main() {}
+//! The command line client.
+
+fn main() -> std::process::ExitCode {
+    etcd::ctl::main().into()
+}

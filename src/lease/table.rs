@@ -173,6 +173,7 @@ mod tests {
             create_revision: 2,
             version: 1,
             lease,
+            record_bytes: 0,
         };
         Change {
             row,

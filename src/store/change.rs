@@ -22,6 +22,8 @@ pub struct RevisionRow {
     pub version: i64,
     /// The lease the key hangs on, 0 for none.
     pub lease: i64,
+    /// Length of the stored record, so that sizes are known without reading it.
+    pub record_bytes: u32,
 }
 
 /// One change of one key, as applied.

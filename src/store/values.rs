@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -14,11 +15,17 @@ use crate::types::Revision;
 const SHARDS: usize = 16;
 /// What a cached record costs besides its bytes: map slot, queue slot, allocation header.
 const CACHED_RECORD_OVERHEAD_BYTES: usize = 96;
+/// Records looked up under one lock: bounds how long a reader of many can hold up a push.
+const LOOKUP_RECORDS: usize = 128;
 
 /// Where records that left memory are read.
 pub trait RevisionSource: Send + Sync {
     /// The record of a revision; `None` when compaction removed it.
     fn record(&self, revision: Revision) -> Result<Option<Bytes>, StoreError>;
+    /// The records of many revisions, one result each in the order given.
+    fn records(&self, revisions: &[Revision]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        revisions.iter().map(|&one| self.record(one)).collect()
+    }
     /// Rows with `from <= revision.main < to` in order, at most `limit_rows` but never part of a main revision's
     /// rows: the last main revision is whole, or cut off entirely unless it is the first.
     fn rows(&self, from: i64, to: i64, limit_rows: usize) -> Result<Vec<RevisionRow>, StoreError>;
@@ -32,6 +39,8 @@ pub struct Values {
     shards: [Mutex<Shard>; SHARDS],
     source: Option<Arc<dyn RevisionSource>>,
     shard_bytes_max: usize,
+    /// Compaction may have removed rows at or below this main revision.
+    pruned_revision: AtomicI64,
 }
 
 /// Changes newer than the last durable checkpoint: one batch a main revision, without gaps.
@@ -71,6 +80,7 @@ impl Values {
             shards: Default::default(),
             source,
             shard_bytes_max: cache_bytes_max / SHARDS,
+            pruned_revision: AtomicI64::new(-1),
         })
     }
 
@@ -107,9 +117,8 @@ impl Values {
         if let Some(record) = self.recent.read().record(revision) {
             return Ok(Some(record));
         }
-        if let Some(cached) = self.shard(revision).lock().records.get_mut(&revision) {
-            cached.read = true;
-            return Ok(Some(cached.record.clone()));
+        if let Some(record) = self.cached(revision) {
+            return Ok(Some(record));
         }
         let Some(source) = &self.source else {
             return Ok(None);
@@ -119,6 +128,50 @@ impl Values {
             self.cache(revision, record);
         }
         Ok(record)
+    }
+
+    /// The records of many revisions, one result each in the order given. `keep` lets those that had to be read from
+    /// the source displace others in the cache: right for a client's range, wrong for a scan of everything.
+    pub fn records(
+        &self,
+        revisions: &[Revision],
+        keep: bool,
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let mut records = Vec::with_capacity(revisions.len());
+        let mut missing = Vec::new();
+        for some in revisions.chunks(LOOKUP_RECORDS) {
+            let recent = self.recent.read();
+            records.extend(some.iter().map(|&one| recent.record(one)));
+        }
+        for (at, record) in records.iter_mut().enumerate() {
+            if record.is_none() {
+                *record = self.cached(revisions[at]);
+                if record.is_none() {
+                    missing.push(at);
+                }
+            }
+        }
+        let Some(source) = self.source.as_ref().filter(|_| !missing.is_empty()) else {
+            return Ok(records);
+        };
+        let wanted: Vec<_> = missing.iter().map(|&at| revisions[at]).collect();
+        for (&at, record) in missing.iter().zip(source.records(&wanted)?) {
+            if let (true, Some(record)) = (keep, &record) {
+                self.cache(revisions[at], record);
+            }
+            records[at] = record;
+        }
+        Ok(records)
+    }
+
+    /// Compaction up to `revision` begins to remove rows and records.
+    pub fn prune(&self, revision: i64) {
+        self.pruned_revision.fetch_max(revision, Ordering::AcqRel);
+    }
+
+    /// Rows above this main revision are all there. Asked after a scan it tells whether the scan can be trusted.
+    pub fn pruned_revision(&self) -> i64 {
+        self.pruned_revision.load(Ordering::Acquire)
     }
 
     /// Rows of the main revisions `from..to` in order, at least one main revision where there is one, and
@@ -131,10 +184,17 @@ impl Values {
     ) -> Result<Vec<RevisionRow>, StoreError> {
         // Memory first: what leaves it meanwhile is already in the source.
         let (base, recent) = self.recent.read().rows(from, to, limit_rows);
-        let mut rows = match &self.source {
-            Some(source) if from < base => source.rows(from, to.min(base), limit_rows)?,
-            _ => Vec::new(),
-        };
+        let mut rows: Vec<RevisionRow> = Vec::new();
+        let mut next = from;
+        while let Some(source) = self.source.as_ref().filter(|_| next < base) {
+            if rows.len() >= limit_rows {
+                return Ok(rows);
+            }
+            // Fewer than asked for may mean that the next main revision did not fit.
+            let some = source.rows(next, to.min(base), limit_rows - rows.len())?;
+            next = some.last().map_or(base, |row| row.revision.main + 1);
+            rows.extend(some);
+        }
         if rows.len() < limit_rows {
             rows.extend(recent);
         }
@@ -153,6 +213,13 @@ impl Values {
 
     fn shard(&self, revision: Revision) -> &Mutex<Shard> {
         &self.shards[(revision.main as usize).wrapping_add(revision.sub as usize) % SHARDS]
+    }
+
+    fn cached(&self, revision: Revision) -> Option<Bytes> {
+        let mut shard = self.shard(revision).lock();
+        let cached = shard.records.get_mut(&revision)?;
+        cached.read = true;
+        Some(cached.record.clone())
     }
 
     fn cache(&self, revision: Revision, record: &Bytes) {
@@ -233,8 +300,10 @@ mod tests {
         fn record(&self, revision: Revision) -> Result<Option<Bytes>, StoreError> {
             Ok((revision.main <= 4).then(|| Bytes::from(format!("disk {}", revision.main))))
         }
-        fn rows(&self, from: i64, to: i64, _: usize) -> Result<Vec<RevisionRow>, StoreError> {
-            Ok((from..to.min(5)).map(row).collect())
+        fn rows(&self, from: i64, to: i64, limit: usize) -> Result<Vec<RevisionRow>, StoreError> {
+            // One main revision at a time, as if each came close to the limit.
+            let rows = (from..to.min(5)).map(row);
+            Ok(rows.take(limit.min(1)).collect())
         }
     }
 
@@ -246,6 +315,7 @@ mod tests {
             create_revision: 2,
             version: main - 1,
             lease: 0,
+            record_bytes: 0,
         }
     }
 
@@ -278,6 +348,30 @@ mod tests {
         assert_eq!(text(&values, 3).as_deref(), Some("disk 3"));
         assert_eq!(text(&values, 6).as_deref(), Some("memory 6"));
         assert_eq!(text(&values, 7), None);
+    }
+
+    #[test]
+    fn many_records_come_from_everywhere_in_order() {
+        let values = Values::new(Some(Arc::new(Disk)), 2, 1 << 20);
+        for main in 3..=6 {
+            values.push(change(main));
+        }
+        values.durable(3);
+        let wanted = [6, 3, 9, 2].map(|main| Revision::new(main, 0));
+        let texts: Vec<_> = values.records(&wanted, true).unwrap();
+        let texts: Vec<_> = texts.iter().map(|record| record.as_deref()).collect();
+        assert_eq!(
+            texts,
+            [
+                Some(&b"memory 6"[..]),
+                Some(b"memory 3"),
+                None,
+                Some(b"disk 2")
+            ]
+        );
+        assert!(values.cached(wanted[3]).is_some(), "kept");
+        values.records(&[Revision::new(1, 0)], false).unwrap();
+        assert!(values.cached(Revision::new(1, 0)).is_none(), "not kept");
     }
 
     #[test]

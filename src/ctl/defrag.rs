@@ -1,0 +1,40 @@
+//! `defrag`, member by member.
+
+use super::cli::{Command, Invocation};
+use super::endpoint::{CLUSTER, endpoints};
+use super::exit::{Failure, code};
+use super::go::duration;
+use super::print;
+use crate::pb::etcdserverpb::DefragmentRequest;
+use std::time::Instant;
+
+/// The command.
+pub static COMMAND: Command = Command {
+    name: "defrag",
+    group: super::commands::MAINTENANCE,
+    short: "Gives back the free space in the members' databases",
+    persistent: &[CLUSTER],
+    run: Some(|invocation| Box::pin(run(invocation))),
+    ..Command::NEW
+};
+
+async fn run(mut invocation: Invocation) -> Result<(), Failure> {
+    let (spec, _) = invocation.spec().await?;
+    let mut failed = false;
+    for endpoint in endpoints(&invocation).await? {
+        let client = spec.at(&endpoint).connect().await?;
+        let start = Instant::now();
+        let done = client.defragment(DefragmentRequest {}, invocation.deadline()).await;
+        let took = duration::print(start.elapsed().as_nanos() as i64);
+        match done {
+            Ok(_) => print::say(format_args!(
+                "Finished defragmenting etcd member[{endpoint}]. took {took}"
+            ))?,
+            Err(error) => {
+                failed = true;
+                eprintln!("Failed to defragment etcd member[{endpoint}]. took {took}. ({error})");
+            }
+        }
+    }
+    if failed { Err(Failure::silent(code::ERROR)) } else { Ok(()) }
+}

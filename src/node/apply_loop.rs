@@ -1,0 +1,288 @@
+//! The `apply` thread: committed entries into the machine, answers and events out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use tokio::sync::{mpsc, oneshot};
+
+use super::checkpoint_loop::{CheckpointTask, Then};
+use super::compaction::Compactions;
+use super::pending::{Reply, Waiter};
+use super::raft_loop::RaftInput;
+use super::shared::Shared;
+use super::watch::Changes;
+use super::{Failure, NodeError};
+use crate::lease::Lease;
+use crate::machine::{Applied, Effect, Fatal, Machine, Response};
+use crate::metrics;
+use crate::mvcc::KvHash;
+use crate::pb::raftpb::{ConfChange, Entry};
+
+use crate::types::LeaseId;
+
+/// How often sizes are refreshed and a due checkpoint is looked for, as etcd's backend commits.
+const TIMER: Duration = Duration::from_millis(100);
+/// Entries applied before their answers leave.
+const BATCH_ENTRIES_MAX: usize = 1000;
+/// Changes that make a checkpoint due.
+const CHECKPOINT_CHANGES_MAX: usize = 10_000;
+/// Bytes of changes that make a checkpoint due.
+const CHECKPOINT_BYTES_MAX: usize = 8 << 20;
+/// Bytes of changes that are not durable before the apply thread waits for the disk.
+const NOT_DURABLE_BYTES_MAX: usize = 64 << 20;
+/// Applied entries wait for their checkpoint no longer than this.
+const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(5);
+/// Keys looked at between two batches while a compaction is under way.
+const PRUNE_KEYS_MAX: usize = 500;
+
+/// What the apply thread is asked to do.
+pub(crate) enum ApplyInput {
+    /// Committed entries, each with whoever waits for it.
+    Entries(Vec<(Entry, Option<Waiter>)>),
+    /// Make everything applied so far durable, then this.
+    Checkpoint(Then),
+    /// The keys of a lease.
+    LeaseKeys(LeaseId, oneshot::Sender<Option<Lease>>),
+    /// The history below a compact revision has been hashed; it can go.
+    Prune { revision: i64, hash: Option<KvHash> },
+    /// Nothing more comes.
+    Stop,
+}
+
+pub(crate) struct ApplyLoop {
+    pub(crate) machine: Machine,
+    pub(crate) input: Receiver<ApplyInput>,
+    pub(crate) checkpoints: Option<Sender<CheckpointTask>>,
+    pub(crate) changes: Changes,
+    pub(crate) effects: mpsc::UnboundedSender<Effect>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) compactions: Compactions,
+    pub(crate) checkpoint: CheckpointDue,
+}
+
+/// When the next checkpoint is due.
+pub(crate) struct CheckpointDue {
+    last: Instant,
+    bytes: usize,
+    applied_index: u64,
+}
+
+impl CheckpointDue {
+    pub(crate) fn new(applied_index: u64) -> Self {
+        Self { last: Instant::now(), bytes: 0, applied_index }
+    }
+}
+
+impl ApplyLoop {
+    /// Runs until it is told to stop; what was applied is handed over for a last checkpoint.
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        let failed = |error: Fatal| Failure { thread: "apply", reason: error.to_string() };
+        let mut next_timer = Instant::now() + TIMER;
+        loop {
+            let busy = self.compactions.is_pruning();
+            let input = match busy {
+                true => self.input.try_recv().map_err(|_| RecvTimeoutError::Timeout),
+                false => self.input.recv_deadline(next_timer),
+            };
+            match input {
+                Ok(ApplyInput::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(ApplyInput::Entries(entries)) => self.entries(entries).map_err(failed)?,
+                Ok(ApplyInput::Checkpoint(then)) => self.hand_over(vec![then]),
+                Ok(ApplyInput::LeaseKeys(id, reply)) => {
+                    let _ = reply.send(self.machine.leases().get(id).cloned());
+                }
+                Ok(ApplyInput::Prune { revision, hash }) => self.compactions.hashed(revision, hash),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if busy {
+                self.prune();
+            }
+            if Instant::now() >= next_timer {
+                next_timer = Instant::now() + TIMER;
+                self.timer();
+            }
+            self.checkpoint_if_due();
+            self.shared.apply_rounds.fetch_add(1, Ordering::Relaxed);
+        }
+        self.hand_over(Vec::new());
+        self.changes.stop();
+        Ok(())
+    }
+
+    fn entries(&mut self, mut entries: Vec<(Entry, Option<Waiter>)>) -> Result<(), Fatal> {
+        // What queued up behind goes into the same batch: one publication, one wake-up of raft.
+        while entries.len() < BATCH_ENTRIES_MAX {
+            match self.input.try_recv() {
+                Ok(ApplyInput::Entries(more)) => entries.extend(more),
+                Ok(ApplyInput::Checkpoint(then)) => {
+                    // Its state is what was applied when it is handed over, which may be later.
+                    self.apply_batch(std::mem::take(&mut entries))?;
+                    self.hand_over(vec![then]);
+                }
+                Ok(ApplyInput::LeaseKeys(id, reply)) => {
+                    let _ = reply.send(self.machine.leases().get(id).cloned());
+                }
+                Ok(ApplyInput::Prune { revision, hash }) => self.compactions.hashed(revision, hash),
+                Ok(ApplyInput::Stop) | Err(_) => break,
+            }
+        }
+        self.apply_batch(entries)
+    }
+
+    fn apply_batch(&mut self, entries: Vec<(Entry, Option<Waiter>)>) -> Result<(), Fatal> {
+        let mut answers: Vec<(Reply, Result<Response, NodeError>)> =
+            Vec::with_capacity(entries.len());
+        let mut changes = Vec::new();
+        for (entry, waiter) in entries {
+            if entry.index <= self.machine.applied_index() {
+                continue;
+            }
+            let (request, reply) = match waiter {
+                Some(waiter) => (waiter.request, waiter.reply),
+                None => (None, None),
+            };
+            self.checkpoint.bytes += entry.data.len();
+            let applied = self.machine.apply(&entry, request)?;
+            let held = self.carry_out(&applied, reply);
+            if let Some(batch) = applied.changes {
+                changes.push(batch);
+            }
+            if let Some(reply) = held {
+                answers.push((reply, applied.result.map_err(NodeError::from)));
+            }
+        }
+        self.publish();
+        for batch in changes {
+            self.changes.tell(batch);
+        }
+        for (reply, answer) in answers {
+            let _ = reply.send(answer);
+        }
+        Ok(())
+    }
+
+    /// Does what an entry asks of the shell. Gives the reply back unless its answer has to wait.
+    fn carry_out(&mut self, applied: &Applied, reply: Option<Reply>) -> Option<Reply> {
+        let Some(effect) = &applied.effect else { return reply };
+        let now = self.shared.now_milliseconds();
+        match effect {
+            Effect::LeaseGranted { id, ttl_seconds } => {
+                self.shared.lease_expiry.lock().granted(*id, *ttl_seconds, 0, now);
+                metrics::global().lease_granted.inc();
+                metrics::global().lease_ttl.observe(*ttl_seconds as f64);
+            }
+            Effect::LeaseRevoked(id) => {
+                self.shared.lease_expiry.lock().revoked(*id);
+                metrics::global().lease_revoked.inc();
+            }
+            Effect::LeasesCheckpointed(leases) => {
+                let mut expiry = self.shared.lease_expiry.lock();
+                for (id, remaining_seconds) in leases {
+                    expiry.checkpointed(*id, *remaining_seconds);
+                }
+            }
+            Effect::CompactionScheduled { revision, previous, physical } => {
+                let held = match (physical, &applied.result) {
+                    (true, Ok(response)) => reply.map(|reply| (reply, response.clone())),
+                    _ => {
+                        self.compactions.schedule(*revision, *previous, None, &mut self.machine);
+                        return reply;
+                    }
+                };
+                self.compactions.schedule(*revision, *previous, held, &mut self.machine);
+                return None;
+            }
+            Effect::ConfigurationDecided(change) => self.configure(change),
+            Effect::TermStarted
+            | Effect::QuotaExceeded
+            | Effect::MembershipChanged
+            | Effect::AlarmsChanged => {}
+        }
+        let _ = self.effects.send(effect.clone());
+        reply
+    }
+
+    /// Lets raft take a configuration change, and keeps what came of it with the entry's effects.
+    fn configure(&mut self, change: &ConfChange) {
+        let (reply, answer) = bounded(1);
+        let input = RaftInput::Configure { change: change.clone(), reply };
+        if self.shared.raft.send(input).is_err() {
+            return;
+        }
+        if let Ok(Some(conf_state)) = answer.recv() {
+            self.machine.set_conf_state(conf_state);
+        }
+    }
+
+    fn publish(&mut self) {
+        let published = self.machine.publish();
+        let applied_index = published.applied_index;
+        self.shared.published.store(Arc::new(published));
+        self.shared.applied_index.store(applied_index, Ordering::Release);
+        let ready = self.shared.read_waiters.lock().take(applied_index);
+        for reply in ready {
+            let _ = reply.send(Ok(()));
+        }
+        self.shared.wake_raft();
+    }
+
+    fn prune(&mut self) {
+        let (done, removed) = self.machine.prune(PRUNE_KEYS_MAX);
+        metrics::global().compaction_keys.add(removed as u64);
+        if done {
+            if let Some(revision) = self.compactions.pruned() {
+                self.machine.finish_compaction(revision);
+                self.machine.refresh_sizes();
+                self.publish();
+                let waiting = self.compactions.finished(revision);
+                self.hand_over(Vec::new());
+                for (reply, response) in waiting {
+                    let _ = reply.send(Ok(response));
+                }
+            }
+        }
+    }
+
+    fn timer(&mut self) {
+        let before = self.shared.published.load().sizes;
+        self.machine.refresh_sizes();
+        self.compactions.retry(&mut self.machine);
+        let published = self.machine.publish();
+        if published.sizes != before {
+            self.shared.published.store(Arc::new(published));
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        let applied = self.machine.applied_index() > self.checkpoint.applied_index;
+        let pending = self.machine.pending_changes();
+        let due = pending >= CHECKPOINT_CHANGES_MAX
+            || self.checkpoint.bytes >= CHECKPOINT_BYTES_MAX
+            || (applied || pending > 0) && self.checkpoint.last.elapsed() >= CHECKPOINT_AGE_MAX;
+        // While a checkpoint is on its way the next one grows, up to a limit, instead of holding up answers.
+        let busy = self.checkpoints.as_ref().is_some_and(Sender::is_full);
+        if due && (!busy || self.checkpoint.bytes >= NOT_DURABLE_BYTES_MAX) {
+            self.hand_over(Vec::new());
+        }
+    }
+
+    /// Hands everything since the last checkpoint to the checkpoint thread. It waits while two are on their
+    /// way already: memory for changes that are not durable is bounded.
+    fn hand_over(&mut self, then: Vec<Then>) {
+        for then in &then {
+            if matches!(then, Then::Defragment(_)) {
+                self.machine.defragmented();
+                let published = self.machine.publish();
+                self.shared.published.store(Arc::new(published));
+            }
+        }
+        let revision = self.shared.published.load().mvcc.revision();
+        let checkpoint = self.machine.take_checkpoint();
+        self.checkpoint = CheckpointDue::new(checkpoint.applied_index);
+        if let Some(checkpoints) = &self.checkpoints {
+            let _ = checkpoints.send(CheckpointTask { checkpoint, revision, then });
+        }
+    }
+}

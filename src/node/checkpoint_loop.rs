@@ -1,0 +1,123 @@
+//! The `checkpoint` thread: makes applied state durable, and serves what needs all of it at once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use tokio::sync::oneshot;
+
+use super::shared::Shared;
+use super::wal_loop::WalTask;
+use super::{Failure, NodeError};
+use crate::metrics;
+use crate::store::{Checkpoint, Defragmented, Frozen, Store, StoreError};
+
+/// A checkpoint and what is to be done once it is durable.
+pub(crate) struct CheckpointTask {
+    pub(crate) checkpoint: Checkpoint,
+    /// Main revision of the last change in it or before it.
+    pub(crate) revision: i64,
+    pub(crate) then: Vec<Then>,
+}
+
+/// What waits for a checkpoint.
+pub(crate) enum Then {
+    /// A view of exactly this state.
+    Freeze(oneshot::Sender<Result<Frozen, NodeError>>),
+    /// Give unused space back.
+    Defragment(oneshot::Sender<Result<(), NodeError>>),
+    /// Just to know that it is durable.
+    Tell(oneshot::Sender<Result<(), NodeError>>),
+}
+
+pub(crate) struct CheckpointLoop {
+    pub(crate) store: Store,
+    pub(crate) tasks: Receiver<CheckpointTask>,
+    pub(crate) wal: Sender<WalTask>,
+    pub(crate) shared: Arc<Shared>,
+    /// The entry of the last snapshot record in the log.
+    pub(crate) snapshot_index: u64,
+    /// Who waits for the defragmentation under way.
+    pub(crate) defragmenting: Vec<oneshot::Sender<Result<(), NodeError>>>,
+}
+
+impl CheckpointLoop {
+    /// Runs until nobody can send checkpoints any more; the last one is durable then.
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        let failed = |error: StoreError| Failure { thread: "checkpoint", reason: error.to_string() };
+        loop {
+            // Defragmentation goes on in steps between checkpoints, which it must not hold up.
+            let task = match self.defragmenting.is_empty() {
+                true => self.tasks.recv().map_err(|_| TryRecvError::Disconnected),
+                false => self.tasks.try_recv(),
+            };
+            match task {
+                Ok(task) => self.round(task).map_err(failed)?,
+                Err(TryRecvError::Empty) => self.defragment_step().map_err(failed)?,
+                Err(TryRecvError::Disconnected) => break,
+            }
+        }
+        self.store
+            .close()
+            .map_err(|error| Failure { thread: "checkpoint", reason: error.to_string() })
+    }
+
+    fn round(&mut self, task: CheckpointTask) -> Result<(), StoreError> {
+        let CheckpointTask { checkpoint, revision, then } = task;
+        let began = Instant::now();
+        self.store.write(&checkpoint)?;
+        metrics::global().backend_commit.observe_duration(began.elapsed());
+        self.shared.values.durable(revision);
+        self.shared.values.forget(&checkpoint.removed);
+        self.shared.checkpoint_index.store(checkpoint.applied_index, Ordering::Release);
+        self.mark_in_log(&checkpoint);
+        for then in then {
+            match then {
+                Then::Tell(reply) => drop(reply.send(Ok(()))),
+                Then::Freeze(reply) => {
+                    let _ = reply.send(self.store.frozen().map_err(NodeError::from));
+                }
+                Then::Defragment(reply) => self.defragmenting.push(reply),
+            }
+        }
+        Ok(())
+    }
+
+    fn defragment_step(&mut self) -> Result<(), StoreError> {
+        if self.store.defragment_step()? == Defragmented::Wholly {
+            for reply in self.defragmenting.drain(..) {
+                let _ = reply.send(Ok(()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every so many entries the log gets a snapshot record, and segments nobody needs go.
+    fn mark_in_log(&mut self, checkpoint: &Checkpoint) {
+        let settings = &self.shared.settings;
+        if checkpoint.applied_index < self.snapshot_index + settings.snapshot_entries {
+            return;
+        }
+        let index = checkpoint.applied_index;
+        tracing::info!(
+            "local-member-id" = %self.shared.identity.member_id,
+            "local-member-applied-index" = index,
+            "local-member-snapshot-index" = self.snapshot_index,
+            "local-member-snapshot-count" = settings.snapshot_entries,
+            "snapshot-forced" = false,
+            "triggering snapshot"
+        );
+        let keep_from = index.saturating_sub(settings.catch_up_entries);
+        let task = WalTask::Snapshot {
+            index,
+            term: checkpoint.applied_term,
+            conf_state: checkpoint.conf_state.clone(),
+            keep_from,
+        };
+        if self.wal.send(task).is_ok() {
+            self.snapshot_index = index;
+            tracing::info!("snapshot-index" = index, "saved snapshot to disk");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A member of one on a real directory: writes, reads, restarts.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{NodeError, Running, Settings, start};
+use crate::machine::{ApplyError, KeySpaceError, Response};
+use crate::membership::{Member, member_id};
+use crate::pb::etcdserverpb::{
+    CompactionRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest, RangeRequest,
+};
+use crate::types::LeaseId;
+
+fn settings(directory: &std::path::Path) -> Settings {
+    let peer_urls = vec!["http://localhost:2380".to_owned()];
+    Settings {
+        member_dir: directory.join("member"),
+        wal_dir: directory.join("member/wal"),
+        name: "one".to_owned(),
+        client_urls: vec!["http://localhost:2379".to_owned()],
+        initial_members: vec![Member {
+            id: member_id(&peer_urls, "etcd-cluster").0,
+            name: "one".to_owned(),
+            peer_urls,
+            ..Member::default()
+        }],
+        heartbeat_interval: Duration::from_millis(100),
+        election_timeout: Duration::from_secs(1),
+        pre_vote: true,
+        snapshot_entries: 100,
+        catch_up_entries: 50,
+        wal_segments_max: 5,
+        request_bytes_max: 1 << 20,
+        quota_bytes: None,
+        learners_max: 1,
+        auto_compaction: None,
+        lease_checkpoint_interval: None,
+        value_cache_bytes_max: 1 << 20,
+        page_cache_bytes_max: 8 << 20,
+        unsafe_no_fsync: false,
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn put(key: &str, value: &str) -> InternalRaftRequest {
+    let put = PutRequest {
+        key: Bytes::from(key.to_owned()),
+        value: Bytes::from(value.to_owned()),
+        ..PutRequest::default()
+    };
+    InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() }
+}
+
+async fn value(running: &Running, key: &str) -> Option<String> {
+    running.handle.read_index().await.unwrap();
+    let request = RangeRequest { key: Bytes::from(key.to_owned()), ..RangeRequest::default() };
+    let reply = running.handle.view().mvcc.range(&request).unwrap();
+    let kv = reply.kvs.first()?.fields();
+    Some(String::from_utf8(kv.value.to_vec()).unwrap())
+}
+
+#[test]
+fn what_is_acknowledged_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut revision = 0;
+    for round in 0..3 {
+        runtime().block_on(async {
+            let mut running = start(settings(directory.path())).unwrap();
+            running.spawn_tasks();
+            running.published().await;
+            assert!(running.handle.view().mvcc.revision() >= revision);
+            for number in 0..round {
+                let found = value(&running, &format!("key {number}")).await;
+                assert_eq!(found.as_deref(), Some("value 299"), "round {round}");
+            }
+            for number in 0..300 {
+                let request = put(&format!("key {round}"), &format!("value {number}"));
+                let reply = running.handle.propose(request).await.unwrap();
+                let Response::Put(reply) = reply else { panic!("{reply:?}") };
+                let next = reply.header.unwrap().revision;
+                assert!(next > revision, "revisions rise");
+                revision = next;
+            }
+            assert_eq!(running.handle.view().membership.members().count(), 1);
+            tokio::task::spawn_blocking(move || running.stop()).await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn leases_run_out_and_refusals_reach_the_caller() {
+    let directory = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let mut running = start(settings(directory.path())).unwrap();
+        running.spawn_tasks();
+        running.published().await;
+        let mut lost = put("leased", "x");
+        lost.put.as_mut().unwrap().lease = 9;
+        let refused = running.handle.propose(lost.clone()).await;
+        let not_found = ApplyError::from(KeySpaceError::LeaseNotFound);
+        assert!(matches!(refused, Err(NodeError::Apply(error)) if error == not_found));
+        let grant = InternalRaftRequest {
+            lease_grant: Some(Box::new(LeaseGrantRequest { ttl: 2, id: 9 })),
+            ..InternalRaftRequest::default()
+        };
+        running.handle.propose(grant).await.unwrap();
+        running.handle.propose(lost).await.unwrap();
+        assert_eq!(value(&running, "leased").await.as_deref(), Some("x"));
+        assert_eq!(running.handle.keep_alive(LeaseId(9)).await.unwrap(), Some(2));
+        while running.handle.time_to_live(LeaseId(9)).is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(value(&running, "leased").await, None);
+        assert_eq!(running.handle.keep_alive(LeaseId(9)).await.unwrap(), None);
+        tokio::task::spawn_blocking(move || running.stop()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_physical_compaction_answers_when_history_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let mut running = start(settings(directory.path())).unwrap();
+        running.spawn_tasks();
+        running.published().await;
+        for number in 0..50 {
+            running.handle.propose(put("k", &number.to_string())).await.unwrap();
+        }
+        let before = running.handle.view().mvcc.stored_bytes();
+        let request = CompactionRequest { revision: 51, physical: true };
+        running.handle.compact(request).await.unwrap();
+        let view = running.handle.view();
+        assert_eq!(view.mvcc.compact_revision(), 51);
+        assert!(view.mvcc.stored_bytes() < before / 10);
+        assert!(running.handle.compaction_hash(51).is_some());
+        assert_eq!(value(&running, "k").await.as_deref(), Some("49"));
+        tokio::task::spawn_blocking(move || running.stop()).await.unwrap();
+    });
+}

@@ -1,0 +1,2 @@
+//! The client API.
+mod wire;

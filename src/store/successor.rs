@@ -1,0 +1,146 @@
+//! A database that is built beside the current one and takes its place: the first one, a defragmented copy, an import.
+//!
+//! It grows under another name in transactions that a crash makes worthless, ends with one that is durable, and is
+//! then renamed. So there is always one whole database, or none before the first.
+
+use super::StoreError;
+use super::checkpoint::{Appender, Transaction};
+use super::database::Database;
+use super::place::Place;
+use super::reader::damaged_record;
+use super::schema::{
+    BUCKETS, RECORDS, ROWS, RevisionKey, decode_record, revision_key, revision_of,
+};
+use crate::types::Revision;
+
+/// Content copied in one step of a defragmentation, in bytes: some 50 ms of work.
+const STEP_BYTES: u64 = 8 << 20;
+
+/// A database under construction.
+pub(super) struct Successor {
+    database: Database,
+    place: Place,
+    content_bytes: u64,
+}
+
+impl Successor {
+    /// Begins one without rows.
+    pub(super) fn begin(place: &Place, cache_bytes: usize) -> Result<Self, StoreError> {
+        let file = place.create_new()?;
+        Ok(Self {
+            database: Database::create(file, place.path(), cache_bytes)?,
+            place: place.clone(),
+            content_bytes: 0,
+        })
+    }
+
+    /// Goes on with what `with` does.
+    pub(super) fn step<R>(
+        &mut self,
+        with: impl FnOnce(&mut Transaction<'_>) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let mut transaction = Transaction::begin_draft(&self.database, self.content_bytes)?;
+        let done = with(&mut transaction)?;
+        self.content_bytes = transaction.commit()?;
+        Ok(done)
+    }
+
+    /// Ends with what `with` does, and takes the place of the current database. Answers with it and the size of its content.
+    pub(super) fn finish(
+        self,
+        with: impl FnOnce(&mut Transaction<'_>) -> Result<(), StoreError>,
+    ) -> Result<(Database, u64), StoreError> {
+        let mut transaction = Transaction::begin(&self.database, self.content_bytes)?;
+        with(&mut transaction)?;
+        let content_bytes = transaction.commit()?;
+        self.place.install_new()?;
+        Ok((self.database, content_bytes))
+    }
+}
+
+/// A defragmentation under way.
+pub(super) struct Defragmentation {
+    successor: Successor,
+    /// The first revision that is not copied yet.
+    next: RevisionKey,
+    /// What was removed since the last step.
+    removed: Vec<Revision>,
+}
+
+impl Defragmentation {
+    pub(super) fn begin(place: &Place, cache_bytes: usize) -> Result<Self, StoreError> {
+        Ok(Self {
+            successor: Successor::begin(place, cache_bytes)?,
+            next: revision_key(Revision::default()),
+            removed: Vec::new(),
+        })
+    }
+
+    /// Takes note of what a checkpoint removed. What it added will be found at the end.
+    pub(super) fn note_removed(&mut self, removed: &[Revision]) {
+        let copied = removed
+            .iter()
+            .filter(|revision| revision_key(**revision) < self.next);
+        self.removed.extend(copied);
+    }
+
+    /// Copies a little more of `current`; true when nothing is left.
+    pub(super) fn step(&mut self, current: &Database) -> Result<bool, StoreError> {
+        let mut removed = std::mem::take(&mut self.removed);
+        removed.sort_unstable();
+        let from = self.next;
+        let next = self.successor.step(|transaction| {
+            transaction.remove(&removed)?;
+            transaction.append(|appender| copy_revisions(current, from, appender))
+        })?;
+        self.next = next.unwrap_or(self.next);
+        Ok(next.is_none())
+    }
+
+    /// Copies the small rest and takes the current database's place.
+    pub(super) fn finish(self, current: &Database) -> Result<(Database, u64), StoreError> {
+        let txn = current.begin_read()?;
+        let rows = current.check(|| Ok(txn.open_table(BUCKETS)?))?;
+        self.successor.finish(|transaction| {
+            let mut writes = Vec::new();
+            for entry in current.check(|| Ok(rows.range::<&[u8]>(..)?))? {
+                let (key, value) = current.check(|| Ok(entry?))?;
+                writes.push((key.value().to_vec(), value.value().to_vec()));
+            }
+            let writes = writes.iter();
+            transaction.write_buckets(
+                writes
+                    .map(|(key, value)| (key.clone(), Some(value.as_slice())))
+                    .collect(),
+            )
+        })
+    }
+}
+
+/// Copies a step's worth of revisions; answers where to go on, or nothing at the end.
+fn copy_revisions(
+    current: &Database,
+    from: RevisionKey,
+    appender: &mut Appender<'_>,
+) -> Result<Option<RevisionKey>, StoreError> {
+    let (rows, mut records) = current.read(|txn| {
+        let (rows, records) = (txn.open_table(ROWS)?, txn.open_table(RECORDS)?);
+        Ok((rows.range(from..)?, records.range(from..)?))
+    })?;
+    for row in rows {
+        let (key, row) = current.check(|| Ok(row?))?;
+        let key = key.value();
+        if appender.appended_bytes() >= STEP_BYTES {
+            return Ok(Some(key));
+        }
+        let record = current.check(|| Ok(records.next().transpose()?))?;
+        let record = record.filter(|(record_key, record)| {
+            record_key.value() == key && decode_record(&key, record.value()).is_some()
+        });
+        let Some((_, record)) = record else {
+            return Err(damaged_record(current, revision_of(&key)));
+        };
+        appender.push(key, row.value(), record.value())?;
+    }
+    Ok(None)
+}
