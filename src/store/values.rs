@@ -362,7 +362,12 @@ mod tests {
         let texts: Vec<_> = texts.iter().map(|record| record.as_deref()).collect();
         assert_eq!(
             texts,
-            [Some(&b"memory 6"[..]), Some(b"memory 3"), None, Some(b"disk 2")]
+            [
+                Some(&b"memory 6"[..]),
+                Some(b"memory 3"),
+                None,
+                Some(b"disk 2")
+            ]
         );
         assert!(values.cached(wanted[3]).is_some(), "kept");
         values.records(&[Revision::new(1, 0)], false).unwrap();
