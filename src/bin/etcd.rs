@@ -18,7 +18,13 @@ fn main() -> ExitCode {
 
 fn member(run: Run) -> ExitCode {
     if let Err(error) = logging::init(&run.config.log) {
-        logging::emit(Line::warn("failed to verify flags").with("error", error.to_string()));
+        let fix = "name a file in a directory that is there, or use stderr";
+        logging::emit(config::refused(
+            &run.config.settings,
+            "log-outputs",
+            error,
+            fix,
+        ));
         return ExitCode::from(EXIT_CONFIG);
     }
     run.notes.into_iter().for_each(logging::emit);

@@ -50,11 +50,13 @@ pub(super) fn lookup<'a>(variables: &'a Variables, name: &str) -> &'a str {
 }
 
 /// Fills every option that is no flag from its variable; notes what was used and what was not.
+///
+/// Of several errors etcd reports the first conflict, or else the last value: `failure::reported` chooses.
 pub(super) fn apply(
     variables: &Variables,
     settings: &mut Settings,
     notes: &mut Vec<Line>,
-) -> Result<(), EnvironmentError> {
+) -> Vec<EnvironmentError> {
     let version = lookup(variables, "ETCD_VERSION");
     if !version.is_empty() {
         let line = Line::warn("cannot set special environment variable");
@@ -63,7 +65,7 @@ pub(super) fn apply(
     let raw = raw_texts(variables);
     let mut flags = HashSet::new();
     let mut used = HashSet::new();
-    let mut refused = None;
+    let mut errors = Vec::new();
     for at in by_name() {
         let option = &OPTIONS[at];
         let variable = option.variable();
@@ -81,16 +83,21 @@ pub(super) fn apply(
         used.insert(variable.clone());
         match option.kind.parse(text, &settings.rows()[at].value) {
             Ok(value) => {
+                let shown = if option.is_secret() {
+                    option.shown(&value)
+                } else {
+                    text.clone()
+                };
                 settings.set(at, value, Origin::Variable(variable.clone()));
                 let line = Line::info("recognized and used environment variable");
                 notes.push(
                     line.with("variable-name", variable)
-                        .with("variable-value", text.as_str()),
+                        .with("variable-value", shown),
                 );
             }
             Err(reason) => {
                 let value = text.clone();
-                refused = Some(EnvironmentError::Value {
+                errors.push(EnvironmentError::Value {
                     variable,
                     value,
                     reason,
@@ -98,8 +105,8 @@ pub(super) fn apply(
             }
         }
     }
-    note_the_rest(variables, &flags, &used, notes)?;
-    refused.map_or(Ok(()), Err)
+    errors.extend(note_the_rest(variables, &flags, &used, notes));
+    errors
 }
 
 fn note_the_rest(
@@ -107,15 +114,17 @@ fn note_the_rest(
     flags: &HashSet<String>,
     used: &HashSet<String>,
     notes: &mut Vec<Line>,
-) -> Result<(), EnvironmentError> {
+) -> Vec<EnvironmentError> {
+    let mut conflicts = Vec::new();
     for (name, value) in variables {
         if used.contains(name) || !name.starts_with("ETCD_") || FOREIGN.contains(&name.as_str()) {
             continue;
         }
         if flags.contains(name) {
-            return Err(EnvironmentError::Conflict {
+            conflicts.push(EnvironmentError::Conflict {
                 variable: name.clone(),
             });
+            continue;
         }
         if name == "ETCD_VERSION" && !value.is_empty() {
             continue;
@@ -123,7 +132,7 @@ fn note_the_rest(
         let line = Line::warn("unrecognized environment variable");
         notes.push(line.with("environment-variable", format!("{name}={value}")));
     }
-    Ok(())
+    conflicts
 }
 
 /// The first text of each variable with the prefix.

@@ -4,7 +4,7 @@
 //! keys in any case, unknown keys without a word. The errors are Go's; unknown keys are warned
 //! about here, because a misspelt key is a setting that silently does not hold.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::gates::FeatureGates;
 use super::settings::{Origin, Settings};
@@ -42,6 +42,19 @@ pub(super) enum FileError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// An error and where it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// What is wrong.
+    pub(super) error: FileError,
+    /// The file.
+    pub(super) path: PathBuf,
+    /// The dotted key, where one is to blame.
+    pub(super) key: Option<String>,
+    /// Its line, where it can be told.
+    pub(super) line: Option<usize>,
 }
 
 /// A section of the file and the Go types etcd names in its errors.
@@ -109,22 +122,24 @@ pub(super) fn read(
     text: &str,
     settings: &mut Settings,
     notes: &mut Vec<Line>,
-) -> Result<(), FileError> {
-    let root = yaml::parse(text).map_err(FileError::Yaml)?;
+) -> Result<(), Refusal> {
     let mut file = File {
         path,
         source: Source::new(text),
         settings,
         notes,
     };
+    let root = yaml::parse(text).map_err(|error| Refusal {
+        line: error.line,
+        ..file.refuse(FileError::Yaml(error.to_string()), None)
+    })?;
     match root {
         Node::Null => Ok(()),
         Node::Map(entries) => file.section("", entries),
         other => {
             let kind = other.json_kind();
-            Err(FileError::Kind(format!(
-                "{kind} into Go value of type embed.configYAML"
-            )))
+            let text = format!("{kind} into Go value of type embed.configYAML");
+            Err(file.refuse(FileError::Kind(text), None))
         }
     }
 }
@@ -137,7 +152,7 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    fn section(&mut self, prefix: &str, entries: Vec<(String, Node)>) -> Result<(), FileError> {
+    fn section(&mut self, prefix: &str, entries: Vec<(String, Node)>) -> Result<(), Refusal> {
         for (key, node) in entries {
             let path = if prefix.is_empty() {
                 key
@@ -159,23 +174,34 @@ impl File<'_> {
         Ok(())
     }
 
-    fn enter(&mut self, section: &Section, node: Node) -> Result<(), FileError> {
-        match node {
-            Node::Map(entries) => self.section(section.path, entries),
-            Node::Null if section.path == "peer-transport-security" => Err(FileError::Value(
-                "invalid peer-transport-security".to_owned(),
-            )),
-            Node::Null => Ok(()),
-            other => Err(mismatch(&other, section.path, section.go_type)),
+    fn enter(&mut self, section: &Section, node: Node) -> Result<(), Refusal> {
+        let error = match node {
+            Node::Map(entries) => return self.section(section.path, entries),
+            Node::Null if section.path == "peer-transport-security" => {
+                FileError::Value("invalid peer-transport-security".to_owned())
+            }
+            Node::Null => return Ok(()),
+            other => mismatch(&other, section.path, section.go_type),
+        };
+        Err(self.refuse(error, Some(section.path)))
+    }
+
+    fn refuse(&self, error: FileError, key: Option<&str>) -> Refusal {
+        Refusal {
+            error,
+            path: self.path.to_owned(),
+            key: key.map(str::to_owned),
+            line: key.and_then(|key| self.line(key)),
         }
     }
 
-    fn option(&mut self, at: usize, node: Node) -> Result<(), FileError> {
+    fn option(&mut self, at: usize, node: Node) -> Result<(), Refusal> {
         let path = OPTIONS[at].file_path().unwrap_or_default();
         let origin = Origin::File(self.path.to_owned(), self.line(path));
         let so_far = self.settings.rows()[at].value.clone();
         if node != Node::Null {
-            let value = value_of(at, path, &node, &so_far)?;
+            let value = value_of(at, path, &node, &so_far)
+                .map_err(|error| self.refuse(error, Some(path)))?;
             self.settings.set(at, value, origin);
         } else {
             self.settings.set(at, so_far, origin); // etcd takes the key for set, its value not
@@ -339,11 +365,11 @@ fn go_type(kind: Kind) -> &'static str {
 
 /// Go's JSON error for a value of the wrong kind.
 fn mismatch(node: &Node, path: &str, go_type: &str) -> FileError {
-    let number = match (go_type, node) {
-        ("string" | "bool" | "[]string", _) => String::new(),
-        (_, Node::Int(n)) => format!(" {n}"),
-        (_, Node::Uint(n)) => format!(" {n}"),
-        (_, Node::Float(n)) => format!(" {n}"),
+    let numeric = ["int", "int64", "uint", "uint32", "uint64", "time.Duration"].contains(&go_type);
+    let number = match node {
+        Node::Int(n) if numeric => format!(" {n}"),
+        Node::Uint(n) if numeric => format!(" {n}"),
+        Node::Float(n) if numeric => format!(" {n}"),
         _ => String::new(),
     };
     let top = path.split('.').next().unwrap_or_default();
@@ -369,9 +395,8 @@ mod tests {
 
     fn error(text: &str) -> String {
         let mut settings = Settings::defaults();
-        read(Path::new("c"), text, &mut settings, &mut Vec::new())
-            .unwrap_err()
-            .to_string()
+        let refusal = read(Path::new("c"), text, &mut settings, &mut Vec::new()).unwrap_err();
+        refusal.error.to_string()
     }
 
     /// Each text was printed by etcd 3.7.1 for the same file.

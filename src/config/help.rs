@@ -74,12 +74,25 @@ pub(super) fn remark(support: Support) -> String {
     }
 }
 
+/// The processor's name in etcd's words.
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 /// The four lines of `--version`. Programs parse the first.
 pub fn version_text() -> String {
     format!(
-        "etcd Version: {COMPATIBLE_VERSION}\nGit SHA: {GIT_SHA}\nRelease: {} (Rust)\nTarget: {}/{}\n",
+        "etcd Version: {COMPATIBLE_VERSION}
+Git SHA: {GIT_SHA}
+Release: {} (Rust)
+Target: {}/{}
+",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
-        std::env::consts::ARCH,
+        architecture(),
     )
 }

@@ -16,21 +16,26 @@
 //! Deliberately absent: reading a directory of drop-ins, includes, variables in values. A changed
 //! configuration is read at the next start; only log level and certificates change while running.
 
-use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
 use crate::logging::Line;
+use failure::Failure;
 
+mod announce;
 mod command_line;
 mod environment;
+mod environment_file;
+mod failure;
 mod file;
 pub mod gates;
 mod help;
+mod inspect;
 mod model;
 pub mod options;
 mod resolve;
+mod sample;
 mod settings;
 pub mod table;
 #[cfg(test)]
@@ -40,6 +45,7 @@ mod validate;
 mod value;
 mod yaml;
 
+pub use failure::refused;
 pub use gates::FeatureGates;
 pub use help::{COMPATIBLE_VERSION, GIT_SHA, version_text};
 pub use model::{
@@ -97,21 +103,31 @@ pub struct Sources<'a> {
     pub variables: Vec<(String, String)>,
     /// Reads a file.
     pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// The name of this host.
+    pub host_name: &'a dyn Fn() -> String,
     /// The address of this host on the default route.
     pub default_host: &'a dyn Fn() -> Result<IpAddr, String>,
 }
 
 /// Reads the configuration of this process.
 pub fn of_this_process() -> Start {
+    start(&of_process())
+}
+
+fn of_process() -> Sources<'static> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    start(&Sources {
+    Sources {
         words: std::env::args_os().map(text).collect(),
         variables: std::env::vars_os()
             .map(|(key, value)| (text(key), text(value)))
             .collect(),
         read_file: &|path| std::fs::read_to_string(path),
+        host_name: &|| {
+            let name = nix::unistd::gethostname().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        },
         default_host: &default_host,
-    })
+    }
 }
 
 /// Reads a configuration.
@@ -122,14 +138,15 @@ pub fn start(sources: &Sources<'_>) -> Start {
             exit_code: EXIT_FAILURE,
             ..Done::default()
         }),
+        Some("config") => Start::Done(inspect::run(sources)),
         _ => start_member(sources),
     }
 }
 
 fn start_member(sources: &Sources<'_>) -> Start {
-    let mut settings = Settings::defaults();
+    let mut flags = Settings::defaults();
     let words = sources.words.get(1..).unwrap_or_default();
-    let positional = match command_line::read(words, &mut settings) {
+    let positional = match command_line::read(words, &mut flags) {
         Ok(command_line::Words::Flags(positional)) => positional,
         Ok(command_line::Words::Help) => {
             return Start::Done(Done {
@@ -139,8 +156,7 @@ fn start_member(sources: &Sources<'_>) -> Start {
             });
         }
         Err(reason) => {
-            let mut stderr = String::new();
-            let _ = write!(stderr, "{reason}\n{}\n", help::USAGE);
+            let stderr = format!("{reason}\n{}\n", help::USAGE);
             return Start::Done(Done {
                 stderr,
                 exit_code: EXIT_USAGE,
@@ -150,140 +166,124 @@ fn start_member(sources: &Sources<'_>) -> Start {
     };
     let mut notes = Vec::new();
     if let Some(word) = positional {
-        notes.push(running(sources));
-        let failure = Failure::plain(format!("{} is not a valid flag", value::quote(&word)));
-        return Start::Done(failure.into_done(notes));
+        notes.push(resolve::running(&sources.words));
+        return Start::Done(Failure::Positional(word).into_done(notes, &flags, sources));
     }
-    if settings.bool("version") {
+    if flags.bool("version") {
         return Start::Done(Done {
             stdout: version_text(),
             ..Done::default()
         });
     }
-    match read_and_resolve(sources, settings, &mut notes) {
+    let gathered = gather(sources, flags, &mut notes);
+    match gathered.resolve(sources, &mut notes) {
         Ok(config) => Start::Run(Box::new(Run { config, notes })),
-        Err(failure) => Start::Done(failure.into_done(notes)),
-    }
-}
-
-/// The path of the configuration file, from flag or variable; empty for none.
-fn file_path(sources: &Sources<'_>, settings: &Settings) -> String {
-    match settings.text("config-file") {
-        "" => environment::lookup(&sources.variables, "ETCD_CONFIG_FILE").to_owned(),
-        path => path.to_owned(),
-    }
-}
-
-fn read_and_resolve(
-    sources: &Sources<'_>,
-    mut settings: Settings,
-    notes: &mut Vec<Line>,
-) -> Result<Config, Failure> {
-    let path = file_path(sources, &settings);
-    let running = running(sources);
-    let mut loaded = None;
-    if path.is_empty() {
-        if let Err(error) = environment::apply(&sources.variables, &mut settings, notes) {
-            if !matches!(error, environment::EnvironmentError::Conflict { .. }) {
-                notes.push(running);
-            }
-            return Err(Failure::Environment(error));
+        Err(refused) => {
+            let (failure, settings) = *refused;
+            Start::Done(failure.into_done(notes, &settings, sources))
         }
-        resolve::derive_from_flags(&mut settings, notes);
-    } else {
-        settings = from_file(sources, &path, &settings, notes).map_err(|error| {
-            if !matches!(error, file::FileError::Urls { .. }) {
-                notes.push(running.clone());
-            }
-            Failure::File(error)
-        })?;
-        let line = Line::info(
-            "loaded server configuration, other configuration command line flags and environment \
-             variables will be ignored if provided",
-        );
-        loaded = Some(line.with("path", path));
     }
-    resolve::resolve(settings, loaded, running, sources.default_host, notes)
-        .map_err(Failure::Config)
 }
 
-/// The settings of a file. Two timeouts have no key there, so the command line's hold.
-fn from_file(
-    sources: &Sources<'_>,
-    path: &str,
-    flags: &Settings,
-    notes: &mut Vec<Line>,
-) -> Result<Settings, file::FileError> {
+/// What the sources say, before anybody asks whether it makes sense.
+struct Gathered {
+    settings: Settings,
+    /// What could not be read, in the order it was met.
+    failures: Vec<Failure>,
+    /// The file they are from.
+    path: Option<String>,
+}
+
+/// Reads the file, or else the variables, on top of the flags.
+fn gather(sources: &Sources<'_>, flags: Settings, notes: &mut Vec<Line>) -> Gathered {
+    let path = file_path(sources, &flags);
+    if path.is_empty() {
+        let mut settings = flags;
+        let errors = environment::apply(&sources.variables, &mut settings, notes);
+        if errors.is_empty() {
+            resolve::derive_from_flags(&mut settings, notes);
+        }
+        let failures = errors.into_iter().map(Failure::Environment).collect();
+        return Gathered {
+            settings,
+            failures,
+            path: None,
+        };
+    }
     let mut settings = Settings::defaults();
+    // Two timeouts have no key in a file, so the command line's hold.
     for name in ["raft-read-timeout", "raft-write-timeout"] {
         let flag = flags.get(name);
         if let (true, Some(at)) = (flag.is_set, table::position(name)) {
             settings.set(at, flag.value.clone(), flag.origin.clone());
         }
     }
-    let path = Path::new(path);
-    let text = (sources.read_file)(path).map_err(|error| file::FileError::Open {
-        path: path.display().to_string(),
-        reason: crate::logging::os_error_text(&error),
+    let failures = match read_file_into(sources, Path::new(&path), &mut settings, notes) {
+        Ok(()) => Vec::new(),
+        Err(refusal) => vec![Failure::File(refusal)],
+    };
+    Gathered {
+        settings,
+        failures,
+        path: Some(path),
+    }
+}
+
+/// The path of the configuration file, from flag or variable; empty for none.
+fn file_path(sources: &Sources<'_>, flags: &Settings) -> String {
+    match flags.text("config-file") {
+        "" => environment::lookup(&sources.variables, "ETCD_CONFIG_FILE").to_owned(),
+        path => path.to_owned(),
+    }
+}
+
+fn read_file_into(
+    sources: &Sources<'_>,
+    path: &Path,
+    settings: &mut Settings,
+    notes: &mut Vec<Line>,
+) -> Result<(), file::Refusal> {
+    let text = (sources.read_file)(path).map_err(|error| file::Refusal {
+        error: file::FileError::Open {
+            path: path.display().to_string(),
+            reason: crate::logging::os_error_text(&error),
+        },
+        path: path.to_owned(),
+        key: None,
+        line: None,
     })?;
-    file::read(path, &text, &mut settings, notes)?;
-    resolve::derive_from_file(&mut settings);
-    Ok(settings)
+    file::read(path, &text, settings, notes)?;
+    resolve::derive_from_file(settings);
+    Ok(())
 }
 
-fn running(sources: &Sources<'_>) -> Line {
-    Line::info("Running: ").list("args", &sources.words)
-}
-
-/// Why there is no member.
-#[derive(Debug)]
-enum Failure {
-    Plain(String),
-    Environment(environment::EnvironmentError),
-    File(file::FileError),
-    Config(ConfigError),
-}
-
-impl Failure {
-    fn plain(text: String) -> Self {
-        Self::Plain(text)
-    }
-
-    fn into_done(self, mut lines: Vec<Line>) -> Done {
-        let mut done = Done {
-            exit_code: EXIT_CONFIG,
-            ..Done::default()
-        };
-        match &self {
-            Self::Environment(error @ environment::EnvironmentError::Conflict { variable }) => {
-                let line = Line::fatal(error.to_string());
-                lines.push(line.with("environment-variable", variable.as_str()));
+impl Gathered {
+    /// A configuration, or the failure etcd would report with the settings it is about.
+    fn resolve(
+        self,
+        sources: &Sources<'_>,
+        notes: &mut Vec<Line>,
+    ) -> Result<Config, Box<(Failure, Settings)>> {
+        let Self {
+            settings,
+            failures,
+            path,
+        } = self;
+        if let Some(failure) = failure::reported(failures) {
+            if !failure.is_conflict() {
+                notes.push(resolve::running(&sources.words));
             }
-            Self::File(error @ file::FileError::Urls { .. }) => {
-                done.stderr = format!("{error}\n");
-            }
-            other => {
-                let text = other.to_string();
-                lines.push(Line::warn("failed to verify flags").with("error", text.as_str()));
-                if matches!(other, Self::Config(ConfigError::AdvertiseClientUrlsMissing)) {
-                    let line = Line::warn("advertise client URLs are not set");
-                    lines.push(line.with("error", text));
-                }
-            }
+            return Err(Box::new((failure, settings)));
         }
-        done.lines = lines;
-        done
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Plain(text) => f.write_str(text),
-            Self::Environment(error) => error.fmt(f),
-            Self::File(error) => error.fmt(f),
-            Self::Config(error) => error.fmt(f),
-        }
+        let shown = settings.clone();
+        resolve::resolve(
+            settings,
+            path.as_deref(),
+            &sources.words,
+            sources.default_host,
+            notes,
+        )
+        .map_err(|error| Box::new((Failure::Config(error), shown)))
     }
 }
 

@@ -201,6 +201,21 @@ impl Opt {
         }
     }
 
+    /// Whether its value stays out of logs and reports.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.name, "discovery-password" | "discovery-auth-token")
+    }
+
+    /// The text of a value of this option, for logs and reports.
+    pub fn shown(&self, value: &Value) -> String {
+        let text = value.to_string();
+        if self.is_secret() && !text.is_empty() {
+            "***".to_owned()
+        } else {
+            text
+        }
+    }
+
     /// The default as a value.
     pub fn default_value(&self) -> Value {
         self.kind.initial(self.default)

@@ -73,22 +73,27 @@ fn has_default_initial_cluster(settings: &Settings) -> bool {
 }
 
 /// Validates, derives the rest and builds. `notes` gets every line of it in etcd's order, the
-/// line `Running: ` included (and `loaded`, about a file); `default_host` finds the host's address.
+/// line `Running: ` with the `words` of the command line included; `path` is the file that was read
+/// and `default_host` finds the host's address.
 pub(super) fn resolve(
     mut settings: Settings,
-    loaded: Option<Line>,
-    running: Line,
+    path: Option<&str>,
+    words: &[String],
     default_host: &dyn Fn() -> Result<IpAddr, String>,
     notes: &mut Vec<Line>,
 ) -> Result<Config, ConfigError> {
     let mut warnings = Vec::new();
     let checked = validate::check(&settings, &mut warnings);
     notes.extend(warnings.iter().cloned());
-    if checked.is_ok() {
-        notes.extend(loaded);
+    if let (Ok(_), Some(path)) = (&checked, path) {
+        let line = Line::info(
+            "loaded server configuration, other configuration command line flags and environment \
+             variables will be ignored if provided",
+        );
+        notes.push(line.with("path", path));
     }
     notes.extend(validate::deprecations(&settings));
-    notes.push(running);
+    notes.push(running(words));
     let checked = checked?;
     notes.extend(validate::not_served(&settings)?);
     derive_advertised(&mut settings, default_host, notes);
@@ -99,6 +104,11 @@ pub(super) fn resolve(
         notes.push(line.with("data-dir", dir));
     }
     Ok(build(settings, checked, warnings))
+}
+
+/// etcd's line with the words of the command line.
+pub(super) fn running(words: &[String]) -> Line {
+    Line::info("Running: ").list("args", words)
 }
 
 /// Advertised URLs of hosts that listen on all addresses, and the cluster of one member.

@@ -29,7 +29,7 @@ pub enum ConfigError {
     #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
     AdvertiseClientUrlsMissing,
     /// A feature that is not there yet and whose absence would change what the member does.
-    #[error("--{option} is not served yet by this release: {fix}")]
+    #[error("--{option} is not served yet by this release")]
     NotServed {
         /// The option.
         option: &'static str,
@@ -382,7 +382,7 @@ pub(super) fn not_served(s: &Settings) -> Result<Vec<Line>, ConfigError> {
         let line = |message| {
             Line::warn(message)
                 .with("option", option.name)
-                .display("value", &row.value)
+                .with("value", option.shown(&row.value))
                 .display("origin", &row.origin)
         };
         match option.support {

@@ -44,7 +44,7 @@ impl Node {
     }
 
     /// A plain (unquoted) text read by YAML 1.1's rules.
-    fn as_plain(self) -> Self {
+    fn into_plain(self) -> Self {
         let Self::Text(text) = &self else { return self };
         match text.as_str() {
             "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Self::Bool(true),
@@ -119,7 +119,7 @@ impl<'a> Source<'a> {
             {
                 node
             }
-            Some(place) if !place.rest.trim().is_empty() => node.as_plain(),
+            Some(place) if !place.rest.trim().is_empty() => node.into_plain(),
             _ => node,
         }
     }
@@ -146,19 +146,38 @@ fn after_key<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     rest.trim_start().strip_prefix(':')
 }
 
-/// Parses a file. The error is what follows `yaml: ` in etcd's message.
-pub(super) fn parse(text: &str) -> Result<Node, String> {
+/// Text that is no YAML. Prints as what follows `yaml: ` in etcd's message.
+#[derive(Debug)]
+pub(super) struct YamlError {
+    /// Where the parser stumbled.
+    pub(super) line: Option<usize>,
+    reason: String,
+}
+
+impl fmt::Display for YamlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) if line > 1 => write!(f, "line {line}: {}", self.reason),
+            _ => f.write_str(&self.reason),
+        }
+    }
+}
+
+/// Parses a file.
+pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
     if text.trim().is_empty() {
         return Ok(Node::Null);
     }
     serde_norway::from_str(text).map_err(|error| {
         let message = error.to_string();
-        match error.location() {
-            Some(place) => {
-                let reason = message.split(" at line ").next().unwrap_or_default();
-                format!("line {}: {reason}", place.line())
-            }
-            None => message,
+        let reason = message
+            .split(" at line ")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        YamlError {
+            line: error.location().map(|place| place.line()),
+            reason,
         }
     })
 }
@@ -278,10 +297,10 @@ mod tests {
 
     #[test]
     fn errors_name_the_line() {
-        assert!(
-            parse("a: 1\nb: c: d\n")
-                .unwrap_err()
-                .starts_with("line 2: mapping values")
+        let error = parse("a: 1\nb: c: d\n").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "line 2: mapping values are not allowed in this context"
         );
     }
 }

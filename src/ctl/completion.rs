@@ -39,7 +39,7 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
         "powershell" => from_clap(Shell::PowerShell),
         _ => BASH.to_owned(),
     };
-    let head = format!("# {shell} completion for {:<35} {MODELINE}", "etcdctl");
+    let head = format!("# {shell} completion for {:<36} {MODELINE}", "etcdctl");
     print::say(format_args!("{head}\n\n{}", script.trim_end()))
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::fstat;
 
 use super::line::{FieldValue, Line};
 use super::os_error_text;
@@ -30,13 +31,14 @@ const PREFIX: &str = "ETCD_";
 
 /// Whether standard error is a stream of the journal, which then prefers fields.
 pub(super) fn reads_stderr() -> bool {
-    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {
-        return false;
-    };
-    let Ok(stat) = nix::sys::stat::fstat(io::stderr()) else {
-        return false;
-    };
-    stream.to_str() == Some(&format!("{}:{}", stat.st_dev, stat.st_ino))
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    is_stream(&stream, io::stderr())
+}
+
+/// Whether a descriptor is the stream that `$JOURNAL_STREAM` names by device and inode. A shell
+/// below the unit that redirects its output inherits the variable, but not the stream.
+fn is_stream(stream: &str, descriptor: impl AsFd) -> bool {
+    fstat(descriptor).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// A connection to the journal.
@@ -98,7 +100,7 @@ impl Journal {
 fn datagram(line: &Line, value_bytes_max: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     let mut field = |name: &str, value: &str| push_field(&mut out, name, value, value_bytes_max);
-    field("MESSAGE", &message(line));
+    field("MESSAGE", &line.to_string());
     field("PRIORITY", &line.level.priority().to_string());
     field("SYSLOG_IDENTIFIER", "etcd");
     field("CODE_FILE", &line.file);
@@ -119,20 +121,6 @@ fn datagram(line: &Line, value_bytes_max: usize) -> Vec<u8> {
     out
 }
 
-fn message(line: &Line) -> String {
-    let mut text = line.message.clone().into_owned();
-    for (name, value) in &line.fields {
-        let value = value.to_string();
-        let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c == '"');
-        text.push_str(&if plain {
-            format!(" {name}={value}")
-        } else {
-            format!(" {name}={value:?}")
-        });
-    }
-    text
-}
-
 fn field_name(name: &str) -> String {
     let upper = |c: char| {
         if c.is_ascii_alphanumeric() {
@@ -150,9 +138,11 @@ fn field_name(name: &str) -> String {
 
 /// A value with a line break goes with its length in front.
 fn push_field(out: &mut Vec<u8>, name: &str, value: &str, value_bytes_max: usize) {
-    let value = value
-        .get(..value.floor_char_boundary(value_bytes_max))
-        .unwrap_or(value);
+    let mut end = value.len().min(value_bytes_max);
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    let value = &value[..end];
     out.extend_from_slice(name.as_bytes());
     if value.contains('\n') {
         out.push(b'\n');
@@ -201,6 +191,15 @@ mod tests {
             String::from_utf8_lossy(&buffer[..length]),
             String::from_utf8_lossy(&expected.concat())
         );
+    }
+
+    #[test]
+    fn streams_are_told_by_device_and_inode() {
+        let (file, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let stat = fstat(&file).unwrap();
+        let stream = format!("{}:{}", stat.st_dev, stat.st_ino);
+        assert!(is_stream(&stream, &file) && !is_stream(&stream, &other));
+        assert!(!is_stream("", &file));
     }
 
     #[test]

@@ -146,6 +146,23 @@ impl Line {
     }
 }
 
+impl fmt::Display for Line {
+    /// The message and its fields, for people: `msg key=value key="two words"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for (name, value) in &self.fields {
+            let value = value.to_string();
+            let bare = |c: char| !c.is_whitespace() && c != '"';
+            if !value.is_empty() && value.chars().all(bare) {
+                write!(f, " {name}={value}")?;
+            } else {
+                write!(f, " {name}={value:?}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 macro_rules! field_values {
     ($($from:ty => $variant:ident),+ $(,)?) => {
         $(impl From<$from> for FieldValue {

@@ -97,8 +97,12 @@ pub fn init(options: &Options) -> Result<(), LogError> {
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
     WRITER.set(writer).map_err(|_| LogError::Twice)?;
     std::panic::set_hook(Box::new(|panic| {
-        let message = panic.payload_as_str().unwrap_or("panic").to_owned();
-        let mut line = Line::new(Level::Panic, message);
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("panic");
+        let mut line = Line::new(Level::Panic, text.to_owned());
         if let Some(place) = panic.location() {
             line = line.at(place.file().to_owned(), place.line());
         }

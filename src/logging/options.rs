@@ -164,6 +164,8 @@ fn parse_rotation(outputs: &[String], json: &str) -> Result<Rotation, String> {
     serde_json::from_str(json).map_err(|error| {
         if error.is_data() {
             format!("invalid log rotation config: {error}")
+        } else if error.is_eof() {
+            "improperly formatted log rotation config: unexpected end of JSON input".to_owned()
         } else {
             format!("improperly formatted log rotation config: {error}")
         }

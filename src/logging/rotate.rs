@@ -52,7 +52,7 @@ impl RotatingFile {
             mib => mib,
         };
         let size_max_bytes = size_max_mib.saturating_mul(MIB);
-        let mut this = Self {
+        let this = Self {
             path: path.to_owned(),
             rotation,
             size_max_bytes,
@@ -109,13 +109,13 @@ impl RotatingFile {
 
     /// Deletes and compresses old files as asked. What fails is left for the next time: there is
     /// nowhere to log it.
-    fn tidy(&mut self) {
+    fn tidy(&self) {
         let keep = &self.rotation;
         if keep.backups_max == 0 && keep.age_max_days == 0 && !keep.compress {
             return;
         }
         let mut old = self.old_files();
-        old.sort_by(|a, b| b.0.cmp(&a.0));
+        old.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
         let oldest = (self.clock)()
             .checked_sub(Duration::from_secs(
                 keep.age_max_days.saturating_mul(86_400),

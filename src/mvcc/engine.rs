@@ -107,7 +107,7 @@ impl Mvcc {
     ) -> Result<Applied<PutResponse>, MvccError> {
         let mut write = self.write();
         Checks::new(&write.reader(), lease_exists).put(request)?;
-        let response = own(write.put(request))?;
+        let response = write.put(request)?;
         Ok((response, write.finish()))
     }
 
@@ -117,7 +117,7 @@ impl Mvcc {
         request: &DeleteRangeRequest,
     ) -> Result<Applied<DeleteRangeResponse>, MvccError> {
         let mut write = self.write();
-        let response = own(write.delete_range(request))?;
+        let response = write.delete_range(request)?;
         Ok((response, write.finish()))
     }
 
@@ -128,7 +128,7 @@ impl Mvcc {
         lease_exists: &dyn Fn(i64) -> bool,
     ) -> Result<Applied<TxnResponse>, MvccError> {
         let mut write = self.write();
-        let response = own(write.txn(request, lease_exists))?;
+        let response = write.txn(request, lease_exists)?;
         Ok((response, write.finish()))
     }
 
@@ -184,14 +184,4 @@ impl Mvcc {
         }
         pruned
     }
-}
-
-/// The owner's state is never behind a compaction, so a record it misses was lost.
-fn own<T>(result: Result<T, MvccError>) -> Result<T, MvccError> {
-    result.map_err(|error| match error {
-        MvccError::Stale => MvccError::Store(crate::store::StoreError::Refused(
-            "a live key's record is missing: the database is damaged, restore a snapshot".into(),
-        )),
-        error => error,
-    })
 }

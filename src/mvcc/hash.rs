@@ -45,11 +45,11 @@ impl View {
         }
     }
 
-    /// The hash that belongs to a compaction: of everything up to the view's compact revision as the one before
-    /// (`previous`) left it. The view must be taken between the compaction and the first
-    /// [`prune`](super::Mvcc::prune) after it, and that must wait for the hash.
-    pub fn hash_compaction(&self, previous: i64) -> Result<KvHash, MvccError> {
-        self.hash(previous, self.compact_revision)
+    /// The hash that belongs to a compaction at `revision`: of everything up to there as the compaction before it,
+    /// at `previous`, left it. No [`prune`](super::Mvcc::prune) may have come between, nor come before the hash is
+    /// done; [`MvccError::Stale`] if one did.
+    pub fn hash_compaction(&self, previous: i64, revision: i64) -> Result<KvHash, MvccError> {
+        self.hash(previous, revision)
     }
 
     fn hash(&self, compact_revision: i64, revision: i64) -> Result<KvHash, MvccError> {

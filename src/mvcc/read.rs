@@ -21,8 +21,8 @@ use crate::types::Revision;
 pub(super) struct Reader<'a> {
     pub(super) tree: &'a Tree,
     pub(super) values: &'a Values,
-    /// Changes of a write that is not finished; their records are here only.
-    pub(super) own: &'a [Change],
+    /// In a write, its changes so far; their records are here only.
+    pub(super) own: Option<&'a [Change]>,
     /// The current revision; in a write that changed something, the one it makes.
     pub(super) revision: i64,
     pub(super) compact_revision: i64,
@@ -241,30 +241,35 @@ impl<'a> Reader<'a> {
             return Ok(record);
         }
         let record = self.values.record(revision)?;
-        record.ok_or_else(|| self.lost(at))
+        record.ok_or_else(|| self.lost(revision, at))
     }
 
     /// The records of revisions that the index has at main revision `at`.
     pub(super) fn records(&self, revisions: &[Revision], at: i64) -> Result<Vec<Bytes>, MvccError> {
-        if !self.own.is_empty() {
+        if self.own.is_some_and(|own| !own.is_empty()) {
             return revisions.iter().map(|&one| self.record(one, at)).collect();
         }
         let records = self.values.records(revisions, true)?.into_iter();
+        let records = records.zip(revisions);
         records
-            .map(|record| record.ok_or_else(|| self.lost(at)))
+            .map(|(record, &revision)| record.ok_or_else(|| self.lost(revision, at)))
             .collect()
     }
 
     fn own_record(&self, revision: Revision) -> Option<Bytes> {
-        let first = self.own.first()?.row.revision;
+        let own = self.own?;
+        let first = own.first()?.row.revision;
         let sub = usize::try_from(revision.sub).ok()?;
-        let change = self.own.get(sub).filter(|_| revision.main == first.main);
+        let change = own.get(sub).filter(|_| revision.main == first.main);
         change.map(|change| change.record.clone())
     }
 
-    /// Compaction got ahead of this state.
-    fn lost(&self, at: i64) -> MvccError {
-        if at == self.revision {
+    /// Compaction got ahead of a view. It cannot get ahead of a write.
+    fn lost(&self, revision: Revision, at: i64) -> MvccError {
+        if self.own.is_some() {
+            let reason = "its record is missing; restore this member from a snapshot or its peers";
+            MvccError::Broken { revision, reason }
+        } else if at == self.revision {
             MvccError::Stale
         } else {
             MvccError::Compacted

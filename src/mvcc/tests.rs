@@ -344,7 +344,7 @@ impl World {
             match self.values.pruned_revision() > previous {
                 // Cut short by the next compaction, as in a process that was busy.
                 true => Ok(self.model.hash(previous, revision)),
-                false => view.hash_compaction(previous),
+                false => view.hash_compaction(previous, revision),
             }
         });
         same(hash, self.model.compact(revision));

@@ -71,7 +71,7 @@ impl View {
         Reader {
             tree: &self.tree,
             values: &self.values,
-            own: &[],
+            own: None,
             revision: self.revision,
             compact_revision: self.compact_revision,
         }

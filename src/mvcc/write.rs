@@ -196,7 +196,7 @@ impl<'a> WriteTxn<'a> {
         Reader {
             tree: &self.mvcc.tree,
             values: &self.mvcc.values,
-            own: &self.changes,
+            own: Some(&self.changes),
             revision: self.revision(),
             compact_revision: self.mvcc.compact_revision,
         }

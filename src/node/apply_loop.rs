@@ -12,13 +12,14 @@ use super::compaction::Compactions;
 use super::pending::{Reply, Waiter};
 use super::raft_loop::RaftInput;
 use super::shared::Shared;
+use super::watch::Changes;
 use super::{Failure, NodeError};
 use crate::lease::Lease;
 use crate::machine::{Applied, Effect, Fatal, Machine, Response};
 use crate::metrics;
 use crate::mvcc::KvHash;
 use crate::pb::raftpb::{ConfChange, Entry};
-use crate::store::Change;
+
 use crate::types::LeaseId;
 
 /// How often sizes are refreshed and a due checkpoint is looked for, as etcd's backend commits.
@@ -54,7 +55,7 @@ pub(crate) struct ApplyLoop {
     pub(crate) machine: Machine,
     pub(crate) input: Receiver<ApplyInput>,
     pub(crate) checkpoints: Option<Sender<CheckpointTask>>,
-    pub(crate) watch: mpsc::Sender<Arc<[Change]>>,
+    pub(crate) changes: Changes,
     pub(crate) effects: mpsc::UnboundedSender<Effect>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) compactions: Compactions,
@@ -106,6 +107,7 @@ impl ApplyLoop {
             self.shared.apply_rounds.fetch_add(1, Ordering::Relaxed);
         }
         self.hand_over(Vec::new());
+        self.changes.stop();
         Ok(())
     }
 
@@ -153,8 +155,7 @@ impl ApplyLoop {
         }
         self.publish();
         for batch in changes {
-            // The hub never waits for anyone, so this wait is short.
-            let _ = self.watch.blocking_send(batch);
+            self.changes.tell(batch);
         }
         for (reply, answer) in answers {
             let _ = reply.send(answer);

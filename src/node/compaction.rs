@@ -106,7 +106,7 @@ impl Compactions {
 
 fn hash(view: &View, revision: i64, previous: i64, apply: &Sender<ApplyInput>) {
     let hash = view
-        .hash_compaction(previous)
+        .hash_compaction(previous, revision)
         .inspect_err(|error| {
             tracing::warn!(%error, revision, "compaction hash could not be computed");
         })

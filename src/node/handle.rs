@@ -13,7 +13,7 @@ use super::checkpoint_loop::Then;
 use super::pending::Proposal;
 use super::raft_loop::RaftInput;
 use super::shared::{Role, Shared, Status};
-use super::{Identity, NodeError};
+use super::{Identity, NodeError, Watches};
 use crate::lease::Lease;
 use crate::machine::{Published, Response};
 use crate::mvcc::KvHash;
@@ -53,6 +53,11 @@ impl NodeHandle {
     /// Records and history, for watchers that catch up.
     pub fn values(&self) -> &Arc<Values> {
         &self.shared.values
+    }
+
+    /// Where watch streams are opened.
+    pub fn watches(&self) -> &Watches {
+        &self.shared.watches
     }
 
     /// Changes whenever the leader does; holds its id, 0 for none.

@@ -5,6 +5,7 @@
 //! | `raft` | `raft::Core`, proposals in flight | its inbox, or the next tick |
 //! | `wal` | the log files | writes from `raft`; one fsync covers all that queued up meanwhile |
 //! | `apply` | `machine::Machine` | committed entries from `raft`, or its timer |
+//! | `watch` | `watch::Hub` | changes from `apply`, requests from streams |
 //! | `checkpoint` | `store::Store` | checkpoints from `apply` |
 //!
 //! Work goes down through bounded channels; what comes back up is a oneshot answer or an atomic mark, so no
@@ -31,8 +32,12 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod wal_loop;
+mod watch;
+mod watch_stream;
 
 pub use error::{Failure, NodeError};
 pub use handle::{NodeHandle, Progress};
 pub use shared::{Role, Status};
 pub use start::{AutoCompaction, Identity, Running, Settings, start};
+pub use watch::Watches;
+pub use watch_stream::WatchStream;

@@ -13,6 +13,7 @@ use super::raft_loop::RaftInput;
 use super::read_waiters::ReadWaiters;
 use super::request_id::RequestIds;
 use super::start::{Identity, Settings};
+use super::watch::Watches;
 use crate::lease::Expiry;
 use crate::machine::Published;
 use crate::mvcc::CompactionHashes;
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) request_ids: RequestIds,
     pub(crate) values: Arc<Values>,
     pub(crate) raft: Sender<RaftInput>,
+    pub(crate) watches: Watches,
     /// Written by `raft`.
     pub(crate) role: AtomicU8,
     pub(crate) leader: AtomicU64,

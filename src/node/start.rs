@@ -18,11 +18,11 @@ use super::raft_loop::{RaftInput, RaftLoop};
 use super::request_id::RequestIds;
 use super::shared::{Role, Shared};
 use super::wal_loop::{WalLoop, WalTask};
+use super::watch::{WatchLoop, Watches};
 use super::{Failure, NodeHandle, lease_clock, open, tasks};
 use crate::lease::Expiry;
 use crate::membership::Member;
 use crate::raft::Core;
-use crate::store::Change;
 use crate::types::{ClusterId, MemberId};
 
 /// Inputs that may wait for the raft thread. It drains them every round, so this is only ever full when the
@@ -34,8 +34,6 @@ const WAL_QUEUE: usize = 256;
 const APPLY_QUEUE: usize = 256;
 /// Checkpoints on their way to disk.
 const CHECKPOINT_QUEUE: usize = 1;
-/// Batches of changes that may wait for the watch hub.
-const WATCH_QUEUE: usize = 4096;
 
 /// Who this member is.
 #[derive(Clone, Debug)]
@@ -120,8 +118,6 @@ impl Settings {
 pub struct Running {
     /// For everyone who needs the member.
     pub handle: NodeHandle,
-    /// Changes of keys in order, for the watch hub.
-    pub changes: mpsc::Receiver<Arc<[Change]>>,
     /// Why the member cannot go on. The first word here ends the process.
     pub failures: mpsc::UnboundedReceiver<Failure>,
     shared: Arc<Shared>,
@@ -137,7 +133,6 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
     let (wal_sender, wal_tasks) = bounded::<WalTask>(WAL_QUEUE);
     let (apply_sender, apply_input) = bounded::<ApplyInput>(APPLY_QUEUE);
     let (checkpoint_sender, checkpoint_tasks) = bounded::<CheckpointTask>(CHECKPOINT_QUEUE);
-    let (watch_sender, changes) = mpsc::channel(WATCH_QUEUE);
     let (effect_sender, effects) = mpsc::unbounded_channel();
     let (failure_sender, failures) = mpsc::unbounded_channel();
 
@@ -157,7 +152,9 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
     }
     let published = machine.publish();
     let applied_index = published.applied_index;
+    let watches = Watches::new(published.mvcc.revision());
     let shared = Arc::new(Shared {
+        watches: watches.clone(),
         request_ids: RequestIds::new(opened.identity.member_id, unix_milliseconds()),
         identity: opened.identity,
         settings,
@@ -204,7 +201,7 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         machine,
         input: apply_input,
         checkpoints: Some(checkpoint_sender),
-        watch: watch_sender,
+        changes: watches.changes(),
         effects: effect_sender,
         shared: shared.clone(),
         compactions,
@@ -218,16 +215,17 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         snapshot_index: opened.snapshot_index,
         defragmenting: Vec::new(),
     };
+    let watch_loop = WatchLoop::new(&watches, shared.clone());
     let threads = vec![
         spawn("raft", &failure_sender, move || raft.run())?,
         spawn("wal", &failure_sender, move || wal.run())?,
         spawn("apply", &failure_sender, move || apply.run())?,
         spawn("checkpoint", &failure_sender, move || checkpoint.run())?,
+        spawn("watch", &failure_sender, move || watch_loop.run())?,
     ];
     let _ = shared.raft.send(RaftInput::Campaign);
     Ok(Running {
         handle: NodeHandle::new(shared.clone(), apply_sender),
-        changes,
         failures,
         shared,
         threads,

@@ -55,13 +55,6 @@ fn put(key: &str, value: &str) -> InternalRaftRequest {
     InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() }
 }
 
-/// Takes changes out of the way, as the watch hub does.
-fn discard_changes(running: &mut Running) {
-    let (_, empty) = tokio::sync::mpsc::channel(1);
-    let mut changes = std::mem::replace(&mut running.changes, empty);
-    tokio::spawn(async move { while changes.recv().await.is_some() {} });
-}
-
 async fn value(running: &Running, key: &str) -> Option<String> {
     running.handle.read_index().await.unwrap();
     let request = RangeRequest { key: Bytes::from(key.to_owned()), ..RangeRequest::default() };
@@ -77,7 +70,6 @@ fn what_is_acknowledged_is_there_after_a_restart() {
     for round in 0..3 {
         runtime().block_on(async {
             let mut running = start(settings(directory.path())).unwrap();
-            discard_changes(&mut running);
             running.spawn_tasks();
             running.published().await;
             assert!(running.handle.view().mvcc.revision() >= revision);
@@ -104,7 +96,6 @@ fn leases_run_out_and_refusals_reach_the_caller() {
     let directory = tempfile::tempdir().unwrap();
     runtime().block_on(async {
         let mut running = start(settings(directory.path())).unwrap();
-        discard_changes(&mut running);
         running.spawn_tasks();
         running.published().await;
         let mut lost = put("leased", "x");
@@ -134,7 +125,6 @@ fn a_physical_compaction_answers_when_history_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     runtime().block_on(async {
         let mut running = start(settings(directory.path())).unwrap();
-        discard_changes(&mut running);
         running.spawn_tasks();
         running.published().await;
         for number in 0..50 {

@@ -103,9 +103,9 @@ impl<'a> Decoder<'a> {
         let what = match self.frame(at).map_err(io_error("read", &self.path))? {
             Frame::Record(record, length) => return Ok(Some((record, length))),
             Frame::Zero if !self.last => return Ok(None),
-            Frame::Zero => "no record",
+            Frame::Zero => "a record without its length".to_owned(),
             Frame::Broken(what) if !self.last => return Err(self.corrupt(at, what)),
-            Frame::Broken(what) => &what.clone(),
+            Frame::Broken(what) => what,
         };
         let crc = self.crc.unwrap_or_default();
         match tail::judge(&mut self.source, at, crc).map_err(io_error("read", &self.path))? {

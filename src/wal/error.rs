@@ -97,15 +97,11 @@ pub enum WalError {
         /// The term in the log.
         found: u64,
     },
-    /// Entries that would leave a hole in the log. Nothing was written.
-    #[error(
-        "entry {index} cannot follow entry {last} in the write-ahead log: a defect of this program, please report it"
-    )]
-    OutOfOrder {
-        /// The entry refused.
-        index: u64,
-        /// The last entry before it.
-        last: u64,
+    /// What was to be appended could not be read back. Nothing was written.
+    #[error("{what} cannot be written to the log: a defect of this program, please report it")]
+    Refused {
+        /// What it is, and why not.
+        what: String,
     },
     /// An earlier write or sync failed, so what is on disk is unknown.
     #[error(

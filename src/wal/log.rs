@@ -163,19 +163,12 @@ impl Wal {
         hard_state: Option<&HardState>,
         entries: &[Entry],
     ) -> Result<usize, WalError> {
-        let mut last = self.last_index;
-        for (i, entry) in entries.iter().enumerate() {
-            let follows = last.checked_add(1) == Some(entry.index)
-                || (i == 0 && (1..=last).contains(&entry.index));
-            if !follows {
-                return Err(WalError::OutOfOrder {
-                    index: entry.index,
-                    last,
-                });
-            }
-            last = entry.index;
-        }
         let hard_state = hard_state.filter(|state| **state != HardState::default());
+        if let Some(state) = hard_state.filter(|state| !record::is_state(state)) {
+            let what = format!("a hard state without a term, {state:?},");
+            return Err(WalError::Refused { what });
+        }
+        let last = self.check_entries(entries)?;
         let written = self.write(|encoder| {
             entries.iter().for_each(|entry| encoder.entry(entry));
             hard_state
@@ -253,6 +246,26 @@ impl Wal {
             self.sync_dir()?;
         }
         Ok(removed)
+    }
+
+    /// Refuses entries that could not be read back; answers the last index once they are written.
+    fn check_entries(&self, entries: &[Entry]) -> Result<u64, WalError> {
+        let mut last = self.last_index;
+        for (i, entry) in entries.iter().enumerate() {
+            let index = entry.index;
+            let replaces = i == 0 && (1..=last).contains(&index);
+            if !replaces && last.checked_add(1) != Some(index) {
+                let what = format!("entry {index} after entry {last}");
+                return Err(WalError::Refused { what });
+            }
+            if !record::is_entry(entry) {
+                let (kind, term) = (entry.entry_type, entry.term);
+                let what = format!("entry {index} of type {kind} and term {term}");
+                return Err(WalError::Refused { what });
+            }
+            last = index;
+        }
+        Ok(last)
     }
 
     /// Encodes records and writes them behind the last one.

@@ -397,21 +397,35 @@ pub(super) fn decode_metadata(data: Bytes) -> Option<Metadata> {
 
 /// Refuses what a record of another kind would decode to: see the module's head.
 pub(super) fn decode_entry(data: Bytes) -> Option<Entry> {
-    let entry = Entry::decode(data).ok()?;
-    let entry_type = EntryType::try_from(entry.entry_type).ok()?;
-    let has_payload = entry_type == EntryType::EntryNormal || !entry.data.is_empty();
-    (has_payload && entry.index > 0 && entry.term > 0).then_some(entry)
+    Entry::decode(data).ok().filter(is_entry)
+}
+
+/// Whether a log can hold this entry. Configuration changes have a payload, so that no hard state looks
+/// like one.
+pub(super) fn is_entry(entry: &Entry) -> bool {
+    let has_payload = match EntryType::try_from(entry.entry_type) {
+        Ok(EntryType::EntryNormal) => true,
+        Ok(EntryType::EntryConfChange | EntryType::EntryConfChangeV2) => !entry.data.is_empty(),
+        Err(_) => false,
+    };
+    has_payload && entry.index > 0 && entry.term > 0
 }
 
 /// Refuses what a record of another kind would decode to: see the module's head.
 pub(super) fn decode_state(data: Bytes) -> Option<HardState> {
     let bytes = data.len();
     let stored = StoredState::decode(data).ok()?;
-    (stored.encoded_len() == bytes && stored.term() > 0).then(|| HardState {
+    let state = HardState {
         term: stored.term(),
         vote: stored.vote(),
         commit: stored.commit(),
-    })
+    };
+    (stored.encoded_len() == bytes && is_state(&state)).then_some(state)
+}
+
+/// Whether a log can hold this hard state. It has a term, so that no empty entry looks like one.
+pub(super) fn is_state(state: &HardState) -> bool {
+    state.term > 0
 }
 
 pub(super) fn decode_snapshot(data: Bytes) -> Option<WalSnapshot> {

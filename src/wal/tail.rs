@@ -314,8 +314,7 @@ mod tests {
 
     #[test]
     fn a_length_that_is_gone_is_damage_or_mended() {
-        let whole = segment(400, &[7; 300], 4096);
-        let mut damaged = whole.clone();
+        let mut damaged = segment(400, &[7; 300], 4096);
         damaged[400..408].fill(0);
         assert_eq!(verdict(&damaged, 400), Tail::Damaged);
 
@@ -342,10 +341,9 @@ mod tests {
         let unpadded = data.len() - 32..;
         data[unpadded].fill(0);
         data[512 * 3 + 5 - 400 - overhead] = 4;
-        let whole = segment(400, &data, 4096);
-        let byte = whole.iter().rposition(|&byte| byte != 0).unwrap();
-        assert_eq!(whole[byte], 4);
-        let mut torn = whole.clone();
+        let mut torn = segment(400, &data, 4096);
+        let byte = torn.iter().rposition(|&byte| byte != 0).unwrap();
+        assert_eq!(torn[byte], 4);
         torn[byte] = 0;
         let Tail::Kept(record, _, mend) = verdict(&torn, 400) else {
             panic!("not kept")

@@ -2,73 +2,65 @@
 
 use std::ops::Bound::{Excluded, Unbounded};
 
-use super::delivery::{Delivery, encode_event};
+use super::Outbox;
+use super::delivery::Delivery;
 use super::hub::{Hub, Stream, StreamId};
-use super::{History, Outbox};
-use crate::store::{RevisionRow, StoreError};
+use crate::mvcc::{MvccError, PastChange, View};
 
-/// Main revisions one step covers; also the most that one response holds.
-const STEP_REVISIONS_MAX: i64 = 1000;
-/// Watchers one step brings forward.
-const STEP_WATCHERS_MAX: usize = 512;
-/// Streams one step looks at for watchers that can ride along.
-const STEP_STREAMS_MAX: usize = 256;
-/// Encoded events after which a step ends with the revision it is in.
+/// Changes one step reads, in reads of so many.
+const STEP_CHANGES_MAX: usize = if cfg!(test) { 4 } else { 1024 };
+const READ_CHANGES_MAX: usize = if cfg!(test) { 2 } else { 64 };
+/// Reads of one step; one that has to pass over the changes of others finds few.
+const STEP_READS_MAX: usize = if cfg!(test) { 2 } else { 16 };
+/// Records after which a step ends.
 const STEP_BYTES_MAX: usize = 2 << 20;
+/// Watchers that one step looks at, and events that it hands out to them.
+const STEP_WATCHERS_MAX: usize = 4096;
+const STEP_EVENTS_MAX: usize = 64 * 1024;
+
+/// A stretch of history of one range.
+struct Stretch {
+    changes: Vec<PastChange>,
+    /// The first main revision behind it.
+    to: i64,
+}
 
 impl Hub {
-    /// One step: the next watcher of the next stream that is behind, and all others that need the same stretch
-    /// of history. Nothing happens when no stream with room is behind.
-    pub fn catch_up(
-        &mut self,
-        history: &impl History,
-        outbox: &mut impl Outbox,
-    ) -> Result<(), StoreError> {
+    /// One step: the next watcher of the next stream that is behind, and with it others of the same range that
+    /// need the same stretch of history. Nothing happens when no stream with room is behind. `view` is at the
+    /// hub's revision or above.
+    pub fn catch_up(&mut self, view: &View, outbox: &mut impl Outbox) -> Result<(), MvccError> {
         let Some(leading) = self.ready.pop_front() else {
             return Ok(());
         };
         self.streams[leading as usize].queued = false;
-        self.end_compacted(leading, history.compact_revision(), outbox);
+        self.end_compacted(leading, view.compact_revision(), outbox);
         let stream = &self.streams[leading as usize];
         let Some((from, leader)) = stream.next_leader().filter(|_| !stream.blocked) else {
             return Ok(());
         };
-
-        let rows = match history.rows(from, (from + STEP_REVISIONS_MAX).min(self.revision + 1)) {
-            Ok(rows) => rows,
-            Err(error) => {
+        let stretch = match self.read(leader, from, view) {
+            Ok(stretch) => stretch,
+            // Compaction has overtaken the view: the next one tells.
+            Err(MvccError::Compacted) => {
                 self.mark_ready(leading);
-                return Err(error);
+                return Ok(());
             }
-        };
-        let to = rows.to.clamp(from + 1, self.revision + 1);
-        let chosen = self.choose(leading, leader, from, to);
-        for (_, watcher) in &chosen {
-            self.watchers[*watcher as usize].chosen = true;
-        }
-        let matched = self.match_rows(&rows.rows, to, history);
-        for (_, watcher) in &chosen {
-            self.watchers[*watcher as usize].chosen = false;
-        }
-        let to = match matched {
-            Ok(to) => to,
-            Err(error) => {
-                self.scratch.hits.clear();
-                self.scratch.fields.clear();
-                self.mark_ready(leading);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         };
 
+        let chosen = self.choose(leader, from, &stretch);
+        for change in &stretch.changes {
+            self.hit(change, &chosen, view)?;
+        }
         let mut refused = self.deliver(self.revision, true, outbox);
         refused.sort_unstable();
         for (next, watcher) in chosen {
             if refused.binary_search(&watcher).is_err() {
-                self.bring_forward(watcher, next, to);
+                self.bring_forward(watcher, next, stretch.to);
             }
         }
-        let stream = &mut self.streams[leading as usize];
-        stream.cursor = (to, leader);
+        self.streams[leading as usize].cursor = (stretch.to, leader);
         self.mark_ready(leading);
         Ok(())
     }
@@ -80,105 +72,87 @@ impl Hub {
             && !self.streams[id as usize].blocked
         {
             let watch_id = self.watchers[watcher as usize].watch_id;
-            if !outbox.try_send(
+            if outbox.try_send(
                 StreamId(id),
                 Delivery::Compacted {
                     watch_id,
                     compact_revision,
                 },
             ) {
-                self.streams[id as usize].blocked = true;
-            } else {
                 self.end(StreamId(id), watch_id);
+            } else {
+                self.streams[id as usize].blocked = true;
             }
         }
     }
 
-    /// The leader, and watchers that need something in `from..to` and nothing before it.
-    fn choose(&self, leading: u32, leader: u32, from: i64, to: i64) -> Vec<(i64, u32)> {
-        let streams = [leading].into_iter().chain(self.ready.iter().copied());
-        let streams = streams
-            .take(STEP_STREAMS_MAX)
-            .map(|id| &self.streams[id as usize]);
-        let riders = streams
-            .filter(|stream| !stream.blocked)
-            .flat_map(|stream| stream.unsynced.range((from, 0)..(to, 0)).copied())
-            .filter(|(_, watcher)| *watcher != leader);
-        [(from, leader)]
-            .into_iter()
-            .chain(riders)
-            .take(STEP_WATCHERS_MAX)
-            .collect()
-    }
-
-    /// Finds the rows that chosen watchers want. Returns the revision up to which they were looked at, which is
-    /// less than `to` when there was much to encode.
-    fn match_rows(
-        &mut self,
-        rows: &[RevisionRow],
-        to: i64,
-        history: &impl History,
-    ) -> Result<i64, StoreError> {
-        let mut bytes = 0;
-        for revision in rows.chunk_by(|a, b| a.revision.main == b.revision.main) {
-            let main = revision.first().map_or(0, |row| row.revision.main);
-            if main >= to {
-                break;
-            }
-            for row in revision {
-                bytes += self.match_row(row, history)?;
-            }
-            if bytes >= STEP_BYTES_MAX {
-                return Ok(main + 1);
-            }
-        }
-        Ok(to)
-    }
-
-    /// Adds the hits of one row; the bytes that were encoded for them.
-    fn match_row(
-        &mut self,
-        row: &RevisionRow,
-        history: &impl History,
-    ) -> Result<usize, StoreError> {
-        let main = row.revision.main;
-        let first_hit = self.scratch.hits.len();
-        let hits = &mut self.scratch.hits;
-        self.index.holding(&self.watchers, &row.key, |at, watcher| {
-            if watcher.chosen && watcher.next <= main && watcher.wants(row.tombstone) {
-                hits.push((at, u32::from(watcher.prev_kv)));
-            }
-        });
-        if self.scratch.hits.len() == first_hit {
-            return Ok(0);
-        }
-        // Compaction keeps all that watchers at or above its revision need.
-        let Some(record) = history.record(row.revision)? else {
-            self.scratch.hits.truncate(first_hit);
-            return Ok(0);
+    /// What a watcher's range has gone through from a revision on, as far as one step goes.
+    fn read(&self, watcher: u32, from: i64, view: &View) -> Result<Stretch, MvccError> {
+        let range = self.watchers[watcher as usize].range.keys();
+        let mut stretch = Stretch {
+            changes: Vec::new(),
+            to: from,
         };
         let mut bytes = 0;
-        let mut encoded: [Option<u32>; 2] = [None; 2];
-        for hit in first_hit..self.scratch.hits.len() {
-            let with_prev = self.scratch.hits[hit].1 == 1;
-            let slot = &mut encoded[usize::from(with_prev)];
-            let field = match *slot {
-                Some(field) => field,
-                None => {
-                    let prev = if with_prev {
-                        previous(row, history)?
-                    } else {
-                        None
-                    };
-                    let event = encode_event(main, row.tombstone, &record, prev.as_deref());
-                    bytes += event.len();
-                    self.scratch.add(event)
-                }
-            };
-            *slot = Some(field);
-            self.scratch.hits[hit].1 = field;
+        for _ in 0..STEP_READS_MAX {
+            let read = view.changes(&range, stretch.to, READ_CHANGES_MAX)?;
+            bytes += read
+                .changes
+                .iter()
+                .map(|change| change.record.len())
+                .sum::<usize>();
+            stretch.changes.extend(read.changes);
+            stretch.to = read.next;
+            if stretch.to > self.revision
+                || stretch.changes.len() >= STEP_CHANGES_MAX
+                || bytes >= STEP_BYTES_MAX
+            {
+                break;
+            }
         }
-        Ok(bytes)
+        // The view may be ahead of what the hub was told; live changes will come.
+        let told = |change: &PastChange| change.row.revision.main <= self.revision;
+        let count = stretch.changes.partition_point(told);
+        stretch.changes.truncate(count);
+        stretch.to = stretch.to.min(self.revision + 1);
+        Ok(stretch)
+    }
+
+    /// The leader, and watchers of its range that need some of the stretch and nothing before it.
+    fn choose(&self, leader: u32, from: i64, stretch: &Stretch) -> Vec<(i64, u32)> {
+        let mut chosen = vec![(from, leader)];
+        let chosen_max = (STEP_EVENTS_MAX / stretch.changes.len().max(1)).max(1);
+        let mut at = self.watchers[leader as usize].ring_next;
+        for _ in 0..STEP_WATCHERS_MAX {
+            if at == leader || chosen.len() >= chosen_max {
+                break;
+            }
+            let watcher = &self.watchers[at as usize];
+            let fits = !watcher.synced && (from..stretch.to).contains(&watcher.next);
+            if fits && !self.streams[watcher.stream as usize].blocked {
+                chosen.push((watcher.next, at));
+            }
+            at = watcher.ring_next;
+        }
+        chosen
+    }
+
+    /// Gives a change to those of the chosen watchers that want it.
+    fn hit(
+        &mut self,
+        change: &PastChange,
+        chosen: &[(i64, u32)],
+        view: &View,
+    ) -> Result<(), MvccError> {
+        let row = &change.row;
+        let first_hit = self.scratch.hits.len();
+        for (next, at) in chosen {
+            let watcher = &self.watchers[*at as usize];
+            if *next <= row.revision.main && watcher.wants(row.tombstone) {
+                self.scratch.hits.push((*at, u32::from(watcher.prev_kv)));
+            }
+        }
+        self.scratch.encode(first_hit, row, &change.record, view)
     }
 
     /// A watcher that needed `next` has been told everything before `to`.
@@ -207,18 +181,5 @@ impl Stream {
             .range((Excluded(self.cursor), Unbounded))
             .next();
         behind.or_else(|| self.unsynced.first()).copied()
-    }
-}
-
-/// The pair a key had before the main revision of a row, unless the row created it or compaction took it.
-fn previous(row: &RevisionRow, history: &impl History) -> Result<Option<bytes::Bytes>, StoreError> {
-    let main = row.revision.main;
-    let created = !row.tombstone && row.create_revision == main;
-    if created || main - 1 < history.compact_revision() {
-        return Ok(None);
-    }
-    match history.written(&row.key, main - 1)? {
-        Some(written) => history.record(written),
-        None => Ok(None),
     }
 }

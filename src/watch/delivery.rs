@@ -6,12 +6,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use crate::pb::EventType;
+use crate::store::RevisionRow;
 
 /// Field numbers of `WatchResponse.events`, and of `Event` and `KeyValue`.
 const EVENTS: u32 = 11;
 const EVENT_TYPE: u32 = 1;
 const EVENT_KV: u32 = 2;
 const EVENT_PREV_KV: u32 = 3;
+const KV_KEY: u32 = 1;
 const KV_MOD_REVISION: u32 = 3;
 
 /// One thing for a stream to tell its client. Revisions are those of the response's header.
@@ -130,44 +132,42 @@ impl Delivery {
     }
 }
 
-/// Encodes one event as a field of a watch response. `record` is the stored pair; of a tombstone it has the key
-/// alone, and the event adds the revision of the deletion.
-pub(super) fn encode_event(
-    main_revision: i64,
-    tombstone: bool,
-    record: &[u8],
-    prev: Option<&[u8]>,
-) -> Bytes {
-    let revision_bytes = if tombstone {
-        1 + encoded_len_varint(main_revision as u64)
-    } else {
-        0
+/// Encodes one event as a field of a watch response. `record` is the stored pair; the event of a deletion has
+/// key and revision alone.
+pub(super) fn encode_event(row: &RevisionRow, record: &[u8], prev: Option<&[u8]>) -> Bytes {
+    let main_revision = row.revision.main as u64;
+    let kv_bytes = match row.tombstone {
+        true => field_bytes(row.key.len()) + 1 + encoded_len_varint(main_revision),
+        false => record.len(),
     };
-    let kv_bytes = record.len() + revision_bytes;
-    let event_bytes = if tombstone { 2 } else { 0 }
+    let event_bytes = if row.tombstone { 2 } else { 0 }
         + field_bytes(kv_bytes)
         + prev.map_or(0, |prev| field_bytes(prev.len()));
 
     let mut out = BytesMut::with_capacity(field_bytes(event_bytes));
-    encode_key(EVENTS, WireType::LengthDelimited, &mut out);
-    encode_varint(event_bytes as u64, &mut out);
-    if tombstone {
+    encode_head(EVENTS, event_bytes, &mut out);
+    if row.tombstone {
         encode_key(EVENT_TYPE, WireType::Varint, &mut out);
         encode_varint(EventType::Delete as u64, &mut out);
-    }
-    encode_key(EVENT_KV, WireType::LengthDelimited, &mut out);
-    encode_varint(kv_bytes as u64, &mut out);
-    out.put_slice(record);
-    if tombstone {
+        encode_head(EVENT_KV, kv_bytes, &mut out);
+        encode_head(KV_KEY, row.key.len(), &mut out);
+        out.put_slice(&row.key);
         encode_key(KV_MOD_REVISION, WireType::Varint, &mut out);
-        encode_varint(main_revision as u64, &mut out);
+        encode_varint(main_revision, &mut out);
+    } else {
+        encode_head(EVENT_KV, kv_bytes, &mut out);
+        out.put_slice(record);
     }
     if let Some(prev) = prev {
-        encode_key(EVENT_PREV_KV, WireType::LengthDelimited, &mut out);
-        encode_varint(prev.len() as u64, &mut out);
+        encode_head(EVENT_PREV_KV, prev.len(), &mut out);
         out.put_slice(prev);
     }
     out.freeze()
+}
+
+fn encode_head(field: u32, content_bytes: usize, out: &mut BytesMut) {
+    encode_key(field, WireType::LengthDelimited, out);
+    encode_varint(content_bytes as u64, out);
 }
 
 /// Bytes of a length-delimited field with a one-byte key.
@@ -182,24 +182,31 @@ mod tests {
     use super::*;
     use crate::pb::KeyValueFields;
     use crate::pb::etcdserverpb::WatchResponse;
+    use crate::types::Revision;
 
-    fn pair(key: &str, mod_revision: i64) -> KeyValueFields {
-        KeyValueFields {
-            key: key.to_owned().into(),
-            mod_revision,
-            ..Default::default()
+    fn row(main: i64, tombstone: bool) -> RevisionRow {
+        RevisionRow {
+            revision: Revision::new(main, 0),
+            tombstone,
+            key: "k".into(),
+            create_revision: main,
+            version: 1,
+            lease: 0,
+            record_bytes: 0,
         }
     }
 
     #[test]
     fn an_encoded_event_is_a_field_of_a_response() {
-        let record = KeyValueFields {
+        let pair = KeyValueFields {
+            key: "k".into(),
+            mod_revision: 900,
             value: vec![7; 300].into(),
-            ..pair("k", 900)
-        }
-        .encode_to_vec();
-        let put = encode_event(900, false, &record, None);
-        let gone = encode_event(901, true, &pair("k", 0).encode_to_vec(), Some(&record));
+            ..Default::default()
+        };
+        let record = pair.encode_to_vec();
+        let put = encode_event(&row(900, false), &record, None);
+        let gone = encode_event(&row(901, true), &[], Some(&record));
         assert_eq!(put.len(), field_bytes(field_bytes(record.len())));
 
         let response = WatchResponse::decode(&[put, gone].concat()[..]).unwrap();
@@ -208,7 +215,12 @@ mod tests {
         assert_eq!(put.fields().kv.unwrap().encoded(), record);
         assert_eq!(put.fields().prev_kv, None);
         assert_eq!(gone.fields().r#type(), EventType::Delete);
-        assert_eq!(gone.fields().kv.unwrap().fields(), pair("k", 901));
+        let key_and_revision = KeyValueFields {
+            key: "k".into(),
+            mod_revision: 901,
+            ..Default::default()
+        };
+        assert_eq!(gone.fields().kv.unwrap().fields(), key_and_revision);
         assert_eq!(gone.fields().prev_kv.unwrap().encoded(), record);
     }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slab::Slab;
 
+use super::Outbox;
 use super::delivery::{Delivery, Events, Part, Refusal, encode_event};
 use super::index::Index;
 use super::watcher::{WatchRange, Watcher};
-use super::{History, Outbox};
+use crate::mvcc::{MvccError, View};
 use crate::pb::etcdserverpb::WatchCreateRequest;
-use crate::store::{Change, StoreError};
-use crate::types::Revision;
+use crate::store::{Change, RevisionRow};
 
 /// A stream's place in the hub; free for another stream once it is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -264,13 +264,14 @@ impl Hub {
     }
 
     /// Tells the changes of the next main revision. One that was told before has no effect; one that comes too
-    /// early says that others were lost, and is preceded by [`Hub::skip_to`].
+    /// early says that others were lost, and is preceded by [`Hub::skip_to`]. `view` is at that revision or
+    /// above. After an error the hub must not be used any more.
     pub fn publish(
         &mut self,
         changes: &[Change],
-        history: &impl History,
+        view: &View,
         outbox: &mut impl Outbox,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), MvccError> {
         let Some(revision) = changes.first().map(|change| change.row.revision.main) else {
             return Ok(());
         };
@@ -280,38 +281,15 @@ impl Hub {
         self.skip_to(revision - 1);
         self.advance(revision);
 
-        for (at, change) in changes.iter().enumerate() {
-            // The event with and without the pair before it, as far as somebody wants them.
-            let mut encoded: [Option<u32>; 2] = [None; 2];
+        for Change { row, record, .. } in changes {
             let first_hit = self.scratch.hits.len();
-            let tombstone = change.row.tombstone;
             let hits = &mut self.scratch.hits;
-            self.index
-                .holding(&self.watchers, &change.row.key, |at, watcher| {
-                    if watcher.synced && watcher.next <= revision && watcher.wants(tombstone) {
-                        hits.push((at, u32::from(watcher.prev_kv)));
-                    }
-                });
-            for hit in first_hit..self.scratch.hits.len() {
-                let with_prev = self.scratch.hits[hit].1 == 1;
-                let slot = &mut encoded[usize::from(with_prev)];
-                let field = match *slot {
-                    Some(field) => field,
-                    None => {
-                        let prev = match previous(changes, at).filter(|_| with_prev) {
-                            Some(at) if revision > history.compact_revision() => {
-                                history.record(at)?
-                            }
-                            _ => None,
-                        };
-                        let event =
-                            encode_event(revision, tombstone, &change.record, prev.as_deref());
-                        self.scratch.add(event)
-                    }
-                };
-                *slot = Some(field);
-                self.scratch.hits[hit].1 = field;
-            }
+            self.index.holding(&self.watchers, &row.key, |at, watcher| {
+                if watcher.synced && watcher.next <= revision && watcher.wants(row.tombstone) {
+                    hits.push((at, u32::from(watcher.prev_kv)));
+                }
+            });
+            self.scratch.encode(first_hit, row, record, view)?;
         }
         let refused = self.deliver(revision, changes.len() > 1, outbox);
         for watcher in refused {
@@ -447,23 +425,46 @@ impl Stream {
 }
 
 impl Scratch {
-    pub(super) fn add(&mut self, event: Bytes) -> u32 {
-        self.fields.push(event);
-        self.fields.len() as u32 - 1
+    /// Turns the hits from `first_hit` on, which say whether the pair before is wanted, into events of one change:
+    /// the event with that pair and the one without, as far as somebody wants them.
+    pub(super) fn encode(
+        &mut self,
+        first_hit: usize,
+        row: &RevisionRow,
+        record: &[u8],
+        view: &View,
+    ) -> Result<(), MvccError> {
+        let mut fields: [Option<u32>; 2] = [None; 2];
+        for hit in &mut self.hits[first_hit..] {
+            let with_prev = hit.1 == 1;
+            let field = match fields[usize::from(with_prev)] {
+                Some(field) => field,
+                None => {
+                    let prev = if with_prev {
+                        previous(row, view)?
+                    } else {
+                        None
+                    };
+                    self.fields.push(encode_event(row, record, prev.as_deref()));
+                    self.fields.len() as u32 - 1
+                }
+            };
+            fields[usize::from(with_prev)] = Some(field);
+            hit.1 = field;
+        }
+        Ok(())
     }
 }
 
-/// Where the pair was written that the key of a change had before this main revision. None for a key that was
-/// created by the change.
-fn previous(changes: &[Change], at: usize) -> Option<Revision> {
-    let change = &changes[at];
-    let main = change.row.revision.main;
-    if change.previous?.main < main {
-        return change.previous;
+/// The pair a key had before the main revision of a change, unless the change created it or compaction took it.
+fn previous(row: &RevisionRow, view: &View) -> Result<Option<Bytes>, MvccError> {
+    let main = row.revision.main;
+    if !row.tombstone && row.create_revision == main {
+        return Ok(None);
     }
-    // Written twice in one transaction: its first change knows what was there before.
-    let first = changes
-        .iter()
-        .find(|other| other.row.key == change.row.key)?;
-    first.previous.filter(|previous| previous.main < main)
+    match view.get(&row.key, main - 1) {
+        Ok(pair) => Ok(pair.map(|pair| pair.encoded())),
+        Err(MvccError::Compacted) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -34,11 +34,6 @@ pub use delivery::{Delivery, Events, Part, Refusal};
 pub use hub::{Counts, Hub, StreamId};
 pub use watcher::Watcher;
 
-use bytes::Bytes;
-
-use crate::store::{RevisionRow, StoreError};
-use crate::types::Revision;
-
 /// Where a stream's deliveries go.
 pub trait Outbox {
     /// Queues a delivery behind everything queued before; `false` when the stream has no room for it. The hub
@@ -47,29 +42,4 @@ pub trait Outbox {
 
     /// Queues the reply to a request, room or not. The stream must bound the requests it has open.
     fn send(&mut self, stream: StreamId, reply: Delivery);
-}
-
-/// The past, as the hub reads it.
-pub trait History {
-    /// What is older than this may be gone; -1 when nothing was ever compacted.
-    fn compact_revision(&self) -> i64;
-
-    /// Rows of the main revisions from `from` up to `to` (exclusive) in order, whole revisions, and at least
-    /// the first; as many as are reasonable in one step.
-    fn rows(&self, from: i64, to: i64) -> Result<Rows, StoreError>;
-
-    /// The record of a revision, `None` when it was compacted.
-    fn record(&self, revision: Revision) -> Result<Option<Bytes>, StoreError>;
-
-    /// Where the pair that `key` had at main revision `at` was written, if it was alive then.
-    fn written(&self, key: &[u8], at: i64) -> Result<Option<Revision>, StoreError>;
-}
-
-/// A stretch of history.
-#[derive(Debug, Default)]
-pub struct Rows {
-    /// Its rows in order.
-    pub rows: Vec<RevisionRow>,
-    /// The first main revision that was not looked at.
-    pub to: i64,
 }

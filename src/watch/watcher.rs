@@ -1,5 +1,6 @@
 //! One watcher: what it wants, how far it is. There may be hundreds of thousands, so it is kept small.
 
+use crate::mvcc::{KeyRange, RangeEnd};
 use crate::pb::etcdserverpb::WatchCreateRequest;
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
 
@@ -52,6 +53,18 @@ impl WatchRange {
         (self.kind == Kind::Interval).then(|| &self.bounds[self.start_bytes as usize..])
     }
 
+    pub(super) fn keys(&self) -> KeyRange<'_> {
+        let end = match self.kind {
+            Kind::Key => RangeEnd::Point,
+            Kind::From => RangeEnd::Unbounded,
+            Kind::Interval => RangeEnd::Before(&self.bounds[self.start_bytes as usize..]),
+        };
+        KeyRange {
+            start: self.start(),
+            end,
+        }
+    }
+
     pub(super) fn is_key(&self) -> bool {
         self.kind == Kind::Key
     }
@@ -72,8 +85,6 @@ pub struct Watcher {
     pub(super) synced: bool,
     /// It was asked to start at a revision that has not come yet.
     pub(super) future: bool,
-    /// It takes part in the catch-up step that is running.
-    pub(super) chosen: bool,
     pub(super) no_put: bool,
     pub(super) no_delete: bool,
     pub(super) prev_kv: bool,
@@ -100,7 +111,6 @@ impl Watcher {
             ring_next: NONE,
             synced: true,
             future: false,
-            chosen: false,
             no_put: filtered(FilterType::Noput),
             no_delete: filtered(FilterType::Nodelete),
             prev_kv: request.prev_kv,

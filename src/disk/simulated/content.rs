@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rand::Rng;
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
 
 use crate::disk::SECTOR_BYTES;
 
@@ -17,7 +17,7 @@ pub(super) enum Survival {
 }
 
 impl Survival {
-    pub(super) fn draw(random: &mut StdRng) -> Self {
+    pub(super) fn draw(random: &mut SmallRng) -> Self {
         match random.random_range(0..6) {
             0 => Self::Nothing,
             1 => Self::Everything,
@@ -26,7 +26,7 @@ impl Survival {
     }
 
     /// How many of `changes` in a row survive.
-    pub(super) fn surviving(self, changes: usize, random: &mut StdRng) -> usize {
+    pub(super) fn surviving(self, changes: usize, random: &mut SmallRng) -> usize {
         match self {
             Self::Nothing => 0,
             Self::Everything => changes,
@@ -118,7 +118,7 @@ impl Content {
     }
 
     /// Leaves what a power cut leaves.
-    pub(super) fn crash(&mut self, survival: Survival, random: &mut StdRng) {
+    pub(super) fn crash(&mut self, survival: Survival, random: &mut SmallRng) {
         let changes = std::mem::take(&mut self.changes);
         let sizes = changes.iter().filter_map(|change| match change {
             Change::Size(size) => Some(*size),

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rand::SeedableRng;
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
 
 use super::{Access, Disk, DiskFile};
 use content::Survival;
@@ -82,7 +82,7 @@ impl SimulatedDisk {
     /// survives as `seed` has it.
     pub fn crash(&self, seed: u64) {
         let mut machine = self.0.lock();
-        let mut random = StdRng::seed_from_u64(seed);
+        let mut random = SmallRng::seed_from_u64(seed);
         let survival = Survival::draw(&mut random);
         machine.tree.crash(survival, &mut random);
         machine.boot += 1;

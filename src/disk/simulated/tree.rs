@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path};
 
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
 
 use super::content::{Content, Survival};
 use crate::disk::Access;
@@ -236,7 +236,7 @@ impl Tree {
     }
 
     /// Leaves what a power cut leaves.
-    pub(super) fn crash(&mut self, survival: Survival, random: &mut StdRng) {
+    pub(super) fn crash(&mut self, survival: Survival, random: &mut SmallRng) {
         for inode in self.inodes.values_mut() {
             match inode {
                 Inode::File(file) => file.crash(survival, random),

@@ -83,7 +83,10 @@ fn a_failing_call_stops_the_log_and_loses_nothing() {
                 }
                 let (last, result) = run(&disk);
                 result.unwrap();
-                assert!(last == 12 || synced >= 11, "the last entry was there already");
+                assert!(
+                    last == 12 || synced >= 11,
+                    "the last entry was there already"
+                );
             }
         }
     }

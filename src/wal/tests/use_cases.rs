@@ -129,7 +129,7 @@ fn an_empty_append_writes_nothing() {
 }
 
 #[test]
-fn entries_that_would_leave_a_gap_are_refused_and_harmless() {
+fn what_could_not_be_read_back_is_refused_and_nothing_happened() {
     let disk = disk();
     let mut wal = create(&disk);
     wal.append(None, &[entry(1, 1, "a"), entry(1, 2, "b")])
@@ -139,10 +139,26 @@ fn entries_that_would_leave_a_gap_are_refused_and_harmless() {
         vec![entry(1, 0, "")],
         vec![entry(1, 3, ""), entry(1, 5, "")],
         vec![entry(1, 3, ""), entry(1, 2, "")],
+        vec![entry(0, 3, "no term")],
+        vec![Entry {
+            entry_type: 1,
+            ..entry(1, 3, "")
+        }],
+        vec![Entry {
+            entry_type: 3,
+            ..entry(1, 3, "x")
+        }],
     ] {
         let error = wal.append(None, &entries).unwrap_err();
-        assert!(matches!(error, WalError::OutOfOrder { .. }), "{error}");
+        assert!(matches!(error, WalError::Refused { .. }), "{error}");
     }
+    let no_term = HardState {
+        term: 0,
+        vote: 0,
+        commit: 1,
+    };
+    let error = wal.append(Some(&no_term), &[]).unwrap_err();
+    assert!(matches!(error, WalError::Refused { .. }), "{error}");
     wal.append(None, &[entry(2, 2, "b"), entry(2, 3, "c")])
         .unwrap();
     wal.sync().unwrap();
@@ -174,7 +190,8 @@ fn entries_replaced_before_a_snapshot_do_not_come_back_behind_it() {
     let mut wal = create(&disk);
     let old = [1, 2, 3, 4].map(|index| entry(1, index, "old"));
     wal.append(Some(&state(1, 1)), &old).unwrap();
-    wal.append(Some(&state(2, 2)), &[entry(2, 2, "new")]).unwrap();
+    wal.append(Some(&state(2, 2)), &[entry(2, 2, "new")])
+        .unwrap();
     wal.append_snapshot(2, 2, &conf_state()).unwrap();
     let at = valid_snapshots(&disk, dir()).unwrap().pop().unwrap();
     assert_eq!(read(&disk, dir(), &at).unwrap().entries, []);
