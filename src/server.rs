@@ -1,0 +1,258 @@
+//! The member as a process: wires configuration, node, listeners and the service manager together, and takes
+//! them apart in order. No decision about data is made here.
+
+mod listeners;
+mod settings;
+mod status;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{Config, EXIT_CONFIG, EXIT_FAILURE};
+use crate::logging::{self, Line};
+use crate::node::{Failure, NodeHandle, Running};
+use crate::systemd::{self, Notifier};
+use listeners::Listeners;
+
+/// Open calls get this long to end when the process stops.
+const DRAIN_MAX: Duration = Duration::from_millis(500);
+/// While the start goes on, the service manager is asked for this much more time…
+const START_EXTENSION: Duration = Duration::from_secs(30);
+/// …this often.
+const START_EXTENSION_INTERVAL: Duration = Duration::from_secs(10);
+/// A start that only waits for others stops asking for more time after this long, so that whoever waits for
+/// the unit hears of it.
+const START_EXTENSION_MAX: Duration = Duration::from_secs(600);
+
+/// Why a member ended, or did not begin.
+#[derive(Debug)]
+enum Stop {
+    /// Starting again as it is cannot help: exit status 78.
+    Configuration(String),
+    /// Starting again may help: exit status 1.
+    Failure(String),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure.to_string())
+    }
+}
+
+/// Runs a member until it is asked to stop, or cannot go on. The result is the process's exit status.
+pub fn run(config: Config) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("rpc")
+        .build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(member(&config));
+            runtime.shutdown_timeout(DRAIN_MAX);
+            result
+        }
+        Err(error) => Err(Stop::Failure(format!("cannot start the runtime: {error}"))),
+    };
+    let code = match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            let (text, code) = match stop {
+                Stop::Configuration(text) => (text, EXIT_CONFIG),
+                Stop::Failure(text) => (text, EXIT_FAILURE),
+            };
+            Notifier::default().failed(errno(&text), &text);
+            logging::emit(Line::fatal("discovery failed").with("error", text.as_str()));
+            ExitCode::from(code)
+        }
+    };
+    logging::flush();
+    code
+}
+
+/// The error number a service manager is told, where the text tells one.
+fn errno(text: &str) -> i32 {
+    let known = [
+        ("Read-only file system", nix::errno::Errno::EROFS),
+        ("Permission denied", nix::errno::Errno::EACCES),
+        ("No space left", nix::errno::Errno::ENOSPC),
+        ("no space left", nix::errno::Errno::ENOSPC),
+        ("address already in use", nix::errno::Errno::EADDRINUSE),
+    ];
+    known.iter().find(|(part, _)| text.contains(part)).map_or(0, |(_, errno)| *errno as i32)
+}
+
+async fn member(config: &Config) -> Result<(), Stop> {
+    // Before anything slow, so that a stop during the start is orderly too.
+    let mut signals = Signals::install().map_err(|error| Stop::Failure(error.to_string()))?;
+    let notifier = Arc::new(Notifier::default());
+    announce(config);
+    let settings = settings::node(config).map_err(Stop::Configuration)?;
+    settings::check_data_dir(config).map_err(Stop::Configuration)?;
+    let listeners = Listeners::bind(config).map_err(Stop::Failure)?;
+    notifier.status("replaying the log");
+    let opening = tokio::task::spawn_blocking(move || crate::node::start(settings));
+    let mut running = tokio::select! {
+        started = waiting(&notifier, None, opening) => {
+            started.map_err(|error| Stop::Failure(error.to_string()))??
+        }
+        name = signals.stop() => {
+            // Replay cannot be interrupted half way; the log it reads is only read.
+            tracing::info!(signal = name, "received signal; shutting down");
+            return Ok(());
+        }
+    };
+    running.spawn_tasks();
+    status::register_metrics(&running.handle, config);
+    let node = running.handle.clone();
+    let serving = listeners.serve_before_ready(config, &node);
+    let (_, empty) = tokio::sync::mpsc::channel(1);
+    let changes = std::mem::replace(&mut running.changes, empty);
+    let watches = crate::node::watch::spawn(node.clone(), changes, config.rpc.watch_progress_interval);
+    notifier.status("waiting for a leader");
+    let published = waiting(&notifier, Some(START_EXTENSION_MAX), running.published());
+    let stopped_early = tokio::select! {
+        () = published => None,
+        failure = running.failures.recv() => {
+            return Err(failure.map_or(Stop::Failure("a thread ended".to_owned()), Stop::from));
+        }
+        name = signals.stop() => Some(name),
+    };
+    if let Some(name) = stopped_early {
+        tracing::info!(signal = name, "received signal; shutting down");
+        return stop(running, &serving, &notifier, config).await;
+    }
+    serving.serve_clients(config, &node, watches);
+    notifier.status(&status::text(&node, config).to_string());
+    notifier.ready();
+    tokio::spawn(status::keep(notifier.clone(), node.clone(), Arc::new(config.clone())));
+    tokio::spawn(watchdog(notifier.clone(), node.clone()));
+    let outcome = loop {
+        tokio::select! {
+            failure = running.failures.recv() => {
+                break Err(failure.map_or(Stop::Failure("a thread ended".to_owned()), Stop::from));
+            }
+            name = signals.stop() => {
+                tracing::info!(signal = name, "received signal; shutting down");
+                break Ok(());
+            }
+            () = signals.reload() => {
+                let _notice = notifier.reloading();
+                serving.reload_certificates();
+            }
+        }
+    };
+    match outcome {
+        Ok(()) => stop(running, &serving, &notifier, config).await,
+        // Nothing is flushed after an error: what is on disk is what a restart may trust.
+        failed => failed,
+    }
+}
+
+/// Waits for a part of the start and keeps the service manager from giving up on it meanwhile.
+async fn waiting<T>(
+    notifier: &Notifier,
+    limit: Option<Duration>,
+    part: impl Future<Output = T>,
+) -> T {
+    let mut timer = tokio::time::interval(START_EXTENSION_INTERVAL);
+    let began = tokio::time::Instant::now();
+    tokio::pin!(part);
+    loop {
+        tokio::select! {
+            done = &mut part => return done,
+            _ = timer.tick() => {
+                if limit.is_none_or(|limit| began.elapsed() < limit) {
+                    notifier.extend_timeout(START_EXTENSION);
+                }
+            }
+        }
+    }
+}
+
+async fn stop(
+    running: Running,
+    serving: &listeners::Serving,
+    notifier: &Notifier,
+    config: &Config,
+) -> Result<(), Stop> {
+    notifier.stopping("stopping");
+    tracing::info!(
+        name = config.member.name,
+        "data-dir" = %config.member.data_dir.display(),
+        "closing etcd server"
+    );
+    tracing::info!(
+        "local-member-id" = %running.handle.identity().member_id,
+        "current-leader-member-id" = %crate::types::MemberId(running.handle.status().leader),
+        "skipped leadership transfer for single voting member cluster"
+    );
+    serving.finish(DRAIN_MAX).await;
+    let stopped = tokio::task::spawn_blocking(move || running.stop()).await;
+    stopped.map_err(|error| Stop::Failure(error.to_string()))?;
+    tracing::info!(name = config.member.name, "closed etcd server");
+    Ok(())
+}
+
+async fn watchdog(notifier: Arc<Notifier>, node: NodeHandle) {
+    systemd::feed_watchdog(&notifier, || {
+        let progress = node.progress();
+        systemd::Progress {
+            raft: progress.raft_rounds,
+            apply: progress.apply_rounds,
+            log: progress.wal_rounds,
+            log_write_age: Duration::from_millis(progress.wal_write_milliseconds),
+            long_work: 0,
+        }
+    })
+    .await;
+}
+
+fn announce(config: &Config) {
+    let data_dir = config.member.data_dir.display();
+    match config.member.member_dir().exists() {
+        true => tracing::info!(
+            "data-dir" = %data_dir,
+            "dir-type" = "member",
+            "server has already been initialized"
+        ),
+        false => tracing::info!(
+            "data-dir" = %data_dir,
+            "dir-type" = "empty",
+            "Initialize and start etcd server"
+        ),
+    }
+    for warning in &config.warnings {
+        logging::emit(warning.clone());
+    }
+}
+
+/// Signals that end or reload the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "terminated",
+            _ = self.interrupt.recv() => "interrupt",
+        }
+    }
+
+    async fn reload(&mut self) {
+        self.hang_up.recv().await;
+    }
+}
