@@ -127,16 +127,20 @@ impl Serving {
                 keepalive_timeout: config.rpc.keepalive_timeout,
             },
         });
-        let services = rpc::Services::new(
-            node.clone(),
-            rpc::Limits {
-                request_bytes_max: usize::try_from(config.rpc.request_bytes_max)
-                    .unwrap_or(usize::MAX),
-                txn_ops_max: usize::try_from(config.rpc.txn_ops_max).unwrap_or(usize::MAX),
-                warning_unary_duration: config.rpc.warning_unary_duration,
-                quota_bytes: config.storage.quota_bytes,
-            },
-        );
+        let limits = rpc::Limits {
+            server_version: COMPATIBLE_VERSION,
+            request_bytes_max: usize::try_from(config.rpc.request_bytes_max).unwrap_or(usize::MAX),
+            txn_ops_max: usize::try_from(config.rpc.txn_ops_max).unwrap_or(usize::MAX),
+            quota_bytes: config
+                .storage
+                .quota_bytes
+                .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            watch_progress_interval: config.rpc.watch_progress_interval,
+            election_timeout: config.raft.election_timeout,
+            warning_unary_duration: config.rpc.warning_unary_duration,
+            stop_serving_on_defragment: config.feature_gates.enabled("StopGRPCServiceOnDefrag"),
+        };
+        let services = rpc::Services::new(node.clone(), limits);
         for port in self.client.lock().drain(..) {
             tracing::info!("ready to serve client requests");
             let services = services.clone();
@@ -147,7 +151,7 @@ impl Serving {
                 port.plain,
                 self.client_tls.clone().filter(|_| port.secure),
                 endpoints.clone(),
-                move |peer, request| services.clone().call(peer.remote, request),
+                move |peer, request| services.call(peer.remote, request),
             );
         }
     }
