@@ -108,9 +108,6 @@ async fn member(config: &Config) -> Result<(), Stop> {
     status::register_metrics(&running.handle, config);
     let node = running.handle.clone();
     let serving = listeners.serve_before_ready(config, &node);
-    let (_, empty) = tokio::sync::mpsc::channel(1);
-    let changes = std::mem::replace(&mut running.changes, empty);
-    let watches = crate::node::watch::spawn(node.clone(), changes, config.rpc.watch_progress_interval);
     notifier.status("waiting for a leader");
     let published = waiting(&notifier, Some(START_EXTENSION_MAX), running.published());
     let stopped_early = tokio::select! {
@@ -124,7 +121,7 @@ async fn member(config: &Config) -> Result<(), Stop> {
         tracing::info!(signal = name, "received signal; shutting down");
         return stop(running, &serving, &notifier, config).await;
     }
-    serving.serve_clients(config, &node, watches);
+    serving.serve_clients(config, &node);
     notifier.status(&status::text(&node, config).to_string());
     notifier.ready();
     tokio::spawn(status::keep(notifier.clone(), node.clone(), Arc::new(config.clone())));

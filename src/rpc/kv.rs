@@ -181,11 +181,10 @@ impl Server {
 
     /// Refuses what would not fit the quota, and raises the alarm that says so.
     pub(super) async fn check_quota(&self, cost_bytes: i64) -> Result<(), Status> {
-        let quota_bytes = self.limits.quota_bytes();
-        if cost_bytes == 0 || quota_bytes < 0 {
+        let Some(quota_bytes) = self.limits.quota_bytes else {
             return Ok(());
-        }
-        if self.node.view().sizes.file_bytes + cost_bytes < quota_bytes {
+        };
+        if cost_bytes == 0 || self.node.view().sizes.file_bytes + cost_bytes < quota_bytes {
             return Ok(());
         }
         let alarm = AlarmRequest {

@@ -21,6 +21,9 @@ use crate::pb::etcdserverpb::{
 use crate::pb::membershippb::DowngradeInfoSetRequest;
 use crate::types::MemberId;
 
+/// What Status tells as the quota where there is none.
+const NO_QUOTA: i64 = -1;
+
 impl Server {
     pub(super) async fn alarm(
         &self,
@@ -73,7 +76,7 @@ impl Server {
             db_size_in_use: view.sizes.in_use_bytes,
             is_learner: status.role == Role::Learner,
             storage_version: self.storage_version(),
-            db_size_quota: self.limits.quota_bytes(),
+            db_size_quota: self.limits.quota_bytes.unwrap_or(NO_QUOTA),
             downgrade_info: Some(DowngradeInfo {
                 enabled: downgrade.enabled,
                 target_version: downgrade.target_version.clone(),

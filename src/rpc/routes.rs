@@ -130,7 +130,7 @@ impl Services {
     {
         let server = self.server.clone();
         let slow = Slow {
-            after: server.limits.warning_unary_request_duration,
+            after: server.limits.warning_unary_duration,
             path: call.method.path,
         };
         macro_rules! unary {

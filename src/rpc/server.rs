@@ -23,36 +23,24 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Operations in a transaction.
     pub txn_ops_max: usize,
-    /// `quota-backend-bytes` as configured: 0 is the default, less is none.
-    pub quota_backend_bytes: i64,
+    /// Database size at which writes are refused; `None` for no limit.
+    pub quota_bytes: Option<i64>,
     /// How often watchers that asked for it are told of progress, before jitter.
     pub watch_progress_interval: Duration,
     /// Silence before an election.
     pub election_timeout: Duration,
     /// Unary calls that take longer are logged.
-    pub warning_unary_request_duration: Duration,
+    pub warning_unary_duration: Duration,
     /// Say NOT_SERVING while the database is defragmented.
     pub stop_serving_on_defragment: bool,
 }
 
 /// What a message may have besides the request in it.
 const REQUEST_OVERHEAD_BYTES: usize = 512 * 1024;
-/// Quota where none is configured.
-const QUOTA_BYTES: i64 = 2 << 30;
-
 impl Limits {
     /// The largest message that is received, or sent in one piece to a watcher that wants fragments.
     pub(super) fn message_bytes_max(&self) -> usize {
         self.request_bytes_max + REQUEST_OVERHEAD_BYTES
-    }
-
-    /// The quota in force, as Status tells it: below 0 there is none.
-    pub(super) fn quota_bytes(&self) -> i64 {
-        if self.quota_backend_bytes == 0 {
-            QUOTA_BYTES
-        } else {
-            self.quota_backend_bytes
-        }
     }
 }
 

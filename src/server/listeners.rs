@@ -11,7 +11,6 @@ use crate::http::client::{Endpoints, Traffic, serve_clients, serve_metrics};
 use crate::http::peer::{PeerEndpoints, serve_peers};
 use crate::http::{self, Access, Address, Bound, Http2Settings, SocketOptions};
 use crate::node::NodeHandle;
-use crate::node::watch::Watches;
 use crate::{rpc, systemd, tls};
 
 /// Name of client sockets the service manager hands over.
@@ -115,7 +114,7 @@ impl Listeners {
 
 impl Serving {
     /// Serves clients: the member is ready.
-    pub(super) fn serve_clients(&self, config: &Config, node: &NodeHandle, watches: Watches) {
+    pub(super) fn serve_clients(&self, config: &Config, node: &NodeHandle) {
         let endpoints = Arc::new(Endpoints {
             member: node.clone(),
             access: Access::new(&config.http.host_whitelist, &config.http.cors),
@@ -128,17 +127,20 @@ impl Serving {
                 keepalive_timeout: config.rpc.keepalive_timeout,
             },
         });
-        let services = rpc::Services::new(
-            node.clone(),
-            watches,
-            rpc::Limits {
-                request_bytes_max: usize::try_from(config.rpc.request_bytes_max)
-                    .unwrap_or(usize::MAX),
-                txn_ops_max: usize::try_from(config.rpc.txn_ops_max).unwrap_or(usize::MAX),
-                warning_unary_duration: config.rpc.warning_unary_duration,
-                quota_bytes: config.storage.quota_bytes,
-            },
-        );
+        let limits = rpc::Limits {
+            server_version: COMPATIBLE_VERSION,
+            request_bytes_max: usize::try_from(config.rpc.request_bytes_max).unwrap_or(usize::MAX),
+            txn_ops_max: usize::try_from(config.rpc.txn_ops_max).unwrap_or(usize::MAX),
+            quota_bytes: config
+                .storage
+                .quota_bytes
+                .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            watch_progress_interval: config.rpc.watch_progress_interval,
+            election_timeout: config.raft.election_timeout,
+            warning_unary_duration: config.rpc.warning_unary_duration,
+            stop_serving_on_defragment: config.feature_gates.enabled("StopGRPCServiceOnDefrag"),
+        };
+        let services = rpc::Services::new(node.clone(), limits);
         for port in self.client.lock().drain(..) {
             tracing::info!("ready to serve client requests");
             let services = services.clone();
