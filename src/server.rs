@@ -122,22 +122,25 @@ async fn member(config: &Config) -> Result<(), Stop> {
         return stop(running, &serving, &notifier, config).await;
     }
     serving.serve_clients(config, &node);
-    notifier.status(&status::text(&node, config).to_string());
+    let line = status::Line::new(node.clone(), config);
+    notifier.status(&line.text().to_string());
     notifier.ready();
-    tokio::spawn(status::keep(notifier.clone(), node.clone(), Arc::new(config.clone())));
+    tokio::spawn(line.keep(notifier.clone()));
     tokio::spawn(watchdog(notifier.clone(), node.clone()));
     let outcome = loop {
         tokio::select! {
             failure = running.failures.recv() => {
                 break Err(failure.map_or(Stop::Failure("a thread ended".to_owned()), Stop::from));
             }
-            name = signals.stop() => {
-                tracing::info!(signal = name, "received signal; shutting down");
-                break Ok(());
-            }
-            () = signals.reload() => {
-                let _notice = notifier.reloading();
-                serving.reload_certificates();
+            asked = signals.next() => match asked {
+                Asked::Stop(name) => {
+                    tracing::info!(signal = name, "received signal; shutting down");
+                    break Ok(());
+                }
+                Asked::Reload => {
+                    let _notice = notifier.reloading();
+                    serving.reload_certificates();
+                }
             }
         }
     };
@@ -242,14 +245,28 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) -> &'static str {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "terminated",
-            _ = self.interrupt.recv() => "interrupt",
+            _ = self.terminate.recv() => Asked::Stop("terminated"),
+            _ = self.interrupt.recv() => Asked::Stop("interrupt"),
+            _ = self.hang_up.recv() => Asked::Reload,
         }
     }
 
-    async fn reload(&mut self) {
-        self.hang_up.recv().await;
+    /// Waits for a stop; there is nothing to reload yet.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Asked::Stop(name) = self.next().await {
+                return name;
+            }
+        }
     }
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// End; the signal as etcd names it.
+    Stop(&'static str),
+    /// Read certificates again.
+    Reload,
 }

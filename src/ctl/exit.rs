@@ -32,7 +32,11 @@ pub struct Failure {
 impl Failure {
     /// A failure with its message.
     pub fn new(code: u8, message: impl std::fmt::Display) -> Self {
-        Self { code, message: Some(message.to_string()), hint: None }
+        Self {
+            code,
+            message: Some(message.to_string()),
+            hint: None,
+        }
     }
 
     /// Wrong arguments.
@@ -42,7 +46,11 @@ impl Failure {
 
     /// An end of which everything has been said.
     pub fn silent(code: u8) -> Self {
-        Self { code, message: None, hint: None }
+        Self {
+            code,
+            message: None,
+            hint: None,
+        }
     }
 }
 

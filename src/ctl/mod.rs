@@ -41,6 +41,7 @@ mod words;
 
 use cli::{Arg, Flags, Invocation, Path, complete, find, flags, help};
 use exit::{Failure, code};
+use print::complain;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 
@@ -57,7 +58,7 @@ pub fn main() -> u8 {
             // Nowhere is left to report a closed stdout to.
             let _ = std::io::stdout().flush();
             if let Some(message) = &failure.message {
-                eprintln!("Error: {message}");
+                complain(format_args!("Error: {message}"));
             }
             failure.code
         }
@@ -67,13 +68,13 @@ pub fn main() -> u8 {
 fn run(argv: Vec<Arg>) -> Result<(), Failure> {
     let root = &commands::ROOT;
     let args = argv.get(1..).unwrap_or_default();
-    if let Some((b"__complete" | b"__completeNoDesc", words)) =
-        args.split_first().map(|(first, rest)| (first.as_slice(), rest))
+    if let Some((b"__complete" | b"__completeNoDesc", words)) = args
+        .split_first()
+        .map(|(first, rest)| (first.as_slice(), rest))
     {
         let answer = complete::complete(root, words, args[0] == b"__complete");
-        print!("{}", answer.stdout);
-        eprint!("{}", answer.stderr);
-        return Ok(());
+        complain(answer.stderr.trim_end());
+        return print::say(answer.stdout.trim_end());
     }
     let (path, rest) = find::find(root, args).map_err(|unknown| {
         let usage = format!("Run '{} --help' for usage.", root.name);
@@ -92,7 +93,12 @@ fn run(argv: Vec<Arg>) -> Result<(), Failure> {
     if !command.choices.is_empty() {
         check_choice(&path, &args).map_err(misused)?;
     }
-    let invocation = Invocation { path, flags, args, argv };
+    let invocation = Invocation {
+        path,
+        flags,
+        args,
+        argv,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -104,7 +110,11 @@ fn run(argv: Vec<Arg>) -> Result<(), Failure> {
 }
 
 fn flags_of(path: &Path) -> Flags {
-    Flags::new(path.local_flags().chain(path.inherited_flags()).chain([&flags::HELP]))
+    Flags::new(
+        path.local_flags()
+            .chain(path.inherited_flags())
+            .chain([&flags::HELP]),
+    )
 }
 
 fn print_help(path: &Path) -> Result<(), Failure> {
@@ -116,10 +126,14 @@ async fn explain(invocation: Invocation) -> Result<(), Failure> {
     match find::find(&commands::ROOT, &invocation.args) {
         Ok((path, _)) => print_help(&path),
         Err(_) => {
-            let words: Vec<_> = invocation.args.iter().map(|a| String::from_utf8_lossy(a)).collect();
+            let words: Vec<_> = invocation
+                .args
+                .iter()
+                .map(|a| String::from_utf8_lossy(a))
+                .collect();
             let topics: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
-            eprintln!("Unknown help topic [{}]", topics.join(" "));
-            eprint!("{}", help::usage(&Path(vec![&commands::ROOT])));
+            complain(format_args!("Unknown help topic [{}]", topics.join(" ")));
+            complain(help::usage(&Path(vec![&commands::ROOT])).trim_end());
             Ok(())
         }
     }
@@ -129,9 +143,17 @@ fn check_choice(path: &Path, args: &[Arg]) -> Result<(), String> {
     let [choice] = args else {
         return Err(format!("accepts 1 arg(s), received {}", args.len()));
     };
-    if path.command().choices.iter().any(|known| known.as_bytes() == choice.as_slice()) {
+    if path
+        .command()
+        .choices
+        .iter()
+        .any(|known| known.as_bytes() == choice.as_slice())
+    {
         return Ok(());
     }
     let quoted = go::quote::quote(choice);
-    Err(format!("invalid argument {quoted} for {}", go::quote::quote(path.text().as_bytes())))
+    Err(format!(
+        "invalid argument {quoted} for {}",
+        go::quote::quote(path.text().as_bytes())
+    ))
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// A bar for work of known length.
-pub struct Bar {
+pub(super) struct Bar {
     terminal: Option<ProgressBar>,
     frames: bool,
     total: u64,
@@ -20,14 +20,14 @@ pub struct Bar {
 
 impl Bar {
     /// A bar that is shown even where stderr is no terminal.
-    pub fn always(total: u64) -> Self {
+    pub(super) fn always(total: u64) -> Self {
         let bar = Self::new(total, true);
         bar.frame();
         bar
     }
 
     /// A bar on terminals only.
-    pub fn for_people(total: u64) -> Self {
+    pub(super) fn for_people(total: u64) -> Self {
         Self::new(total, false)
     }
 
@@ -51,7 +51,7 @@ impl Bar {
     }
 
     /// So much more is done.
-    pub fn add(&self, count: u64) {
+    pub(super) fn add(&self, count: u64) {
         self.done.fetch_add(count, Ordering::Relaxed);
         if let Some(bar) = &self.terminal {
             bar.inc(count);
@@ -60,7 +60,7 @@ impl Bar {
     }
 
     /// No more is to come.
-    pub fn finish(&self) {
+    pub(super) fn finish(&self) {
         if let Some(bar) = &self.terminal {
             bar.finish_and_clear();
         }
@@ -70,7 +70,11 @@ impl Bar {
     fn frame(&self) {
         const WIDTH: u64 = 10;
         let done = self.done.load(Ordering::Relaxed);
-        let part = |whole: u64| done.saturating_mul(whole).checked_div(self.total).unwrap_or(whole);
+        let part = |whole: u64| {
+            done.saturating_mul(whole)
+                .checked_div(self.total)
+                .unwrap_or(whole)
+        };
         if !self.frames || self.shown.swap(part(100), Ordering::Relaxed) == part(100) {
             return;
         }
@@ -78,7 +82,10 @@ impl Bar {
         let bar = format!("{:_<width$}", "-".repeat(full), width = WIDTH as usize);
         let percent = part(10_000) as f64 / 100.0;
         let speed = done as f64 / self.start.elapsed().as_secs_f64().max(f64::EPSILON);
-        let line = format!("{done} / {} [{bar}] {percent:.2}% {speed:.0} p/s", self.total);
+        let line = format!(
+            "{done} / {} [{bar}] {percent:.2}% {speed:.0} p/s",
+            self.total
+        );
         // A closed stderr stops the bar, not the work.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }

@@ -61,10 +61,7 @@ fn compressed(body: &[u8]) -> Vec<u8> {
 }
 
 /// Items of a header's lists with their weight, those with weight 0 left out.
-fn weighted<'a>(
-    headers: &'a HeaderMap,
-    name: http::HeaderName,
-) -> impl Iterator<Item = (&'a str, f32)> {
+fn weighted(headers: &HeaderMap, name: http::HeaderName) -> impl Iterator<Item = (&str, f32)> {
     let lists = headers
         .get_all(name)
         .into_iter()

@@ -385,7 +385,10 @@ async fn shutdown_finishes_what_was_begun_and_closes_the_rest() {
         "the port is closed"
     );
     let silent = idle.read(&mut [0; 8]).await;
-    assert!(!matches!(silent, Ok(1..)), "a silent connection is closed or reset");
+    assert!(
+        !matches!(silent, Ok(1..)),
+        "a silent connection is closed or reset"
+    );
     tokio::time::timeout(Duration::from_secs(10), async {
         while client.ready().await.is_ok() {
             tokio::task::yield_now().await;

@@ -249,8 +249,8 @@ impl Running {
     }
 
     /// Publishes this member; returns when it may serve clients.
-    pub async fn published(&self) {
-        tasks::publish(self.shared.clone(), self.handle.clone()).await;
+    pub fn published(&self) -> impl Future<Output = ()> + use<> {
+        tasks::publish(self.shared.clone(), self.handle.clone())
     }
 
     /// Stops the threads in order: nothing new, then the log, then what was applied is made durable.

@@ -127,20 +127,16 @@ impl Serving {
                 keepalive_timeout: config.rpc.keepalive_timeout,
             },
         });
-        let limits = rpc::Limits {
-            server_version: COMPATIBLE_VERSION,
-            request_bytes_max: usize::try_from(config.rpc.request_bytes_max).unwrap_or(usize::MAX),
-            txn_ops_max: usize::try_from(config.rpc.txn_ops_max).unwrap_or(usize::MAX),
-            quota_bytes: config
-                .storage
-                .quota_bytes
-                .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
-            watch_progress_interval: config.rpc.watch_progress_interval,
-            election_timeout: config.raft.election_timeout,
-            warning_unary_duration: config.rpc.warning_unary_duration,
-            stop_serving_on_defragment: config.feature_gates.enabled("StopGRPCServiceOnDefrag"),
-        };
-        let services = rpc::Services::new(node.clone(), limits);
+        let services = rpc::Services::new(
+            node.clone(),
+            rpc::Limits {
+                request_bytes_max: usize::try_from(config.rpc.request_bytes_max)
+                    .unwrap_or(usize::MAX),
+                txn_ops_max: usize::try_from(config.rpc.txn_ops_max).unwrap_or(usize::MAX),
+                warning_unary_duration: config.rpc.warning_unary_duration,
+                quota_bytes: config.storage.quota_bytes,
+            },
+        );
         for port in self.client.lock().drain(..) {
             tracing::info!("ready to serve client requests");
             let services = services.clone();
@@ -151,7 +147,7 @@ impl Serving {
                 port.plain,
                 self.client_tls.clone().filter(|_| port.secure),
                 endpoints.clone(),
-                move |peer, request| services.call(peer.remote, request),
+                move |peer, request| services.clone().call(peer.remote, request),
             );
         }
     }
@@ -251,7 +247,8 @@ fn load_tls(
         _ if options.auto_tls => {
             let hosts: Vec<String> = urls.iter().map(|url| url.host().to_owned()).collect();
             let directory = config.member.data_dir.join("fixtures").join(usage);
-            let made = tls::self_signed(&directory, &hosts, options.self_signed_years)
+            let years = u32::try_from(options.self_signed_years).unwrap_or(u32::MAX);
+            let made = tls::self_signed(&directory, &hosts, years, usage == "client")
                 .map_err(|error| error.to_string())?;
             (made.cert_file, made.key_file)
         }
@@ -280,9 +277,9 @@ fn load_tls(
 
 fn protocol(options: &Tls) -> tls::Protocol {
     tls::Protocol {
-        tls12: options.tls12,
-        tls13: options.tls13,
         cipher_suites: options.cipher_suites.clone(),
+        version_min: if options.tls12 { tls::Version::Tls12 } else { tls::Version::Tls13 },
+        version_max: (!options.tls13).then_some(tls::Version::Tls12),
     }
 }
 

@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn each_part_that_stands_is_found_and_recovers() {
-        let stand: [(&str, fn(&mut Progress)); 3] = [
+        type Stop = fn(&mut Progress);
+        let stand: [(&str, Stop); 3] = [
             ("raft", |progress| progress.raft = 1),
             ("apply", |progress| progress.apply = 1),
             ("log", |progress| progress.log = 1),

@@ -9,7 +9,11 @@ const NAME_WIDTH_MIN: usize = 11;
 /// What `--help` prints.
 pub fn help(path: &Path) -> String {
     let command = path.command();
-    let head = if command.long.is_empty() { command.short } else { command.long };
+    let head = if command.long.is_empty() {
+        command.short
+    } else {
+        command.long
+    };
     match head.trim_end() {
         "" => usage(path),
         head => format!("{head}\n\n{}", usage(path)),
@@ -33,7 +37,9 @@ pub fn usage(path: &Path) -> String {
     if !command.children.is_empty() {
         out.push_str(&commands(command));
     }
-    let local = path.local_flags().chain((path.0.len() > 1).then_some(&HELP));
+    let local = path
+        .local_flags()
+        .chain((path.0.len() > 1).then_some(&HELP));
     let local = flag_usages(local.filter(|flag| !flag.hidden));
     if !local.is_empty() {
         out.push_str(&format!("\n\nFlags:\n{}", local.trim_end()));
@@ -53,21 +59,38 @@ pub fn usage(path: &Path) -> String {
 
 fn use_line(path: &Path) -> String {
     let command = path.command();
-    let flags = if command.choices.is_empty() { " [flags]" } else { "" };
-    let usage = if command.usage.is_empty() { "" } else { &format!(" {}", command.usage) };
+    let flags = if command.choices.is_empty() {
+        " [flags]"
+    } else {
+        ""
+    };
+    let usage = if command.usage.is_empty() {
+        ""
+    } else {
+        &format!(" {}", command.usage)
+    };
     format!("{}{usage}{flags}", path.text())
 }
 
 /// A command's children that are listed, by name.
 pub fn listed_children(command: &Command) -> Vec<&'static Command> {
-    let mut children: Vec<_> = command.children.iter().filter(|c| !c.hidden).copied().collect();
+    let mut children: Vec<_> = command
+        .children
+        .iter()
+        .filter(|c| !c.hidden)
+        .copied()
+        .collect();
     children.sort_by_key(|child| child.name);
     children
 }
 
 fn commands(command: &Command) -> String {
     let children = listed_children(command);
-    let width = children.iter().map(|child| child.name.len()).max().unwrap_or_default();
+    let width = children
+        .iter()
+        .map(|child| child.name.len())
+        .max()
+        .unwrap_or_default();
     let width = width.max(NAME_WIDTH_MIN);
     let line = |child: &&Command| format!("\n  {:width$} {}", child.name, child.short);
     if command.groups.is_empty() {
@@ -75,9 +98,17 @@ fn commands(command: &Command) -> String {
         return format!("\n\nAvailable Commands:{lines}");
     }
     let in_group = |title: &str| -> String {
-        children.iter().filter(|child| child.group == title).map(line).collect()
+        children
+            .iter()
+            .filter(|child| child.group == title)
+            .map(line)
+            .collect()
     };
-    command.groups.iter().map(|title| format!("\n\n{title}{}", in_group(title))).collect()
+    command
+        .groups
+        .iter()
+        .map(|title| format!("\n\n{title}{}", in_group(title)))
+        .collect()
 }
 
 /// A line per flag, by name.
@@ -125,7 +156,10 @@ mod tests {
         name: "child",
         usage: "<x>",
         short: "a child",
-        flags: &[Flag::int("limit", "at most").or("7"), Flag::text("out", "where").short('o')],
+        flags: &[
+            Flag::int("limit", "at most").or("7"),
+            Flag::text("out", "where").short('o'),
+        ],
         run: Some(|_| Box::pin(async { Ok(()) })),
         ..Command::NEW
     };
@@ -133,7 +167,13 @@ mod tests {
         name: "ctl",
         short: "a program",
         children: &[&CHILD],
-        persistent: &[Flag::bool("cluster", "all of them"), Flag { hidden: true, ..Flag::text("x", "") }],
+        persistent: &[
+            Flag::bool("cluster", "all of them"),
+            Flag {
+                hidden: true,
+                ..Flag::text("x", "")
+            },
+        ],
         ..Command::NEW
     };
 

@@ -95,7 +95,9 @@ impl Path {
 
     /// Flags it has from above.
     pub fn inherited_flags(&self) -> impl Iterator<Item = &'static Flag> + Clone + '_ {
-        self.0[..self.0.len() - 1].iter().flat_map(|command| command.persistent)
+        self.0[..self.0.len() - 1]
+            .iter()
+            .flat_map(|command| command.persistent)
     }
 }
 
@@ -114,6 +116,9 @@ pub struct Invocation {
 impl Invocation {
     /// An argument as text.
     pub fn text(&self, index: usize) -> std::borrow::Cow<'_, str> {
-        self.args.get(index).map(|arg| String::from_utf8_lossy(arg)).unwrap_or_default()
+        self.args
+            .get(index)
+            .map(|arg| String::from_utf8_lossy(arg))
+            .unwrap_or_default()
     }
 }

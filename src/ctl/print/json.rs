@@ -162,7 +162,13 @@ mod tests {
             object.text("text", "<a>&\"\u{2028}\u{7f}");
             object.texts("none", &[]);
             object.bytes("bytes", b"foo");
-            object.header("header", Some(ResponseHeader { revision: 3, ..Default::default() }));
+            object.header(
+                "header",
+                Some(ResponseHeader {
+                    revision: 3,
+                    ..Default::default()
+                }),
+            );
         });
         assert_eq!(
             out,
