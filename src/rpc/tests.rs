@@ -479,10 +479,20 @@ fn big_responses_come_in_fragments_to_those_who_want_them() {
         let request = WatchCreateRequest {
             range_end: "l".into(),
             fragment: true,
-            ..create("k", 1)
+            prev_kv: true,
+            ..create("k", 0)
         };
         stream.watch(RequestUnion::CreateRequest(request));
         stream.next::<WatchResponse>().await;
+        let (key, range_end) = ("k".into(), "l".into());
+        let delete = DeleteRangeRequest {
+            key,
+            range_end,
+            prev_kv: false,
+        };
+        world
+            .call::<_, DeleteRangeResponse>("/etcdserverpb.KV/DeleteRange", &delete)
+            .await;
         let limit = 10_000 + 512 * 1024;
         let mut pieces: Vec<WatchResponse> = Vec::new();
         while pieces.last().is_none_or(|piece| piece.fragment) {
