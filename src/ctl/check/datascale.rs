@@ -106,7 +106,7 @@ async fn write(clients: &[Client], pairs: u64, prefix: &[u8]) -> Summary {
             }
         }
     });
-    let bar = Bar::always(pairs);
+    let bar = Bar::always(pairs, "keys");
     let mut summary = Summary::default();
     while let Some(put) = made.recv().await {
         summary.add(put);
