@@ -17,6 +17,7 @@ mod watch;
 
 pub(super) use auth::{Done, RoleGet, RoleRevoked, UserGet};
 pub(super) use endpoint::{EndpointHash, EndpointHealth, EndpointStatus, MovedLeader};
+pub(super) use json::push_text;
 pub(super) use lease::{Remaining, Revoked};
 pub(super) use member::MemberChange;
 pub(super) use watch::event_type;
