@@ -25,6 +25,7 @@ mod fetch;
 mod lease;
 pub mod log;
 mod mutex;
+mod probe;
 mod range;
 mod session;
 mod tls;
@@ -32,18 +33,18 @@ mod watch;
 
 pub use discovery::discover_endpoints;
 pub use election::Election;
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Security};
 pub use error::{Error, code_name, os_error_text, text};
-pub use fetch::http_get;
+pub use fetch::{HttpAnswer, http_get};
 pub use lease::KeepAlive;
 pub use mutex::Mutex;
+pub use probe::{Probe, probe};
 pub use range::{ALL_KEYS, prefix_end};
 pub use session::{Session, TTL_SECONDS_DEFAULT};
 pub use tls::{Tls, TlsOptions};
 pub use watch::{WatchResponse, WatchStream, Watcher};
 
 use balancer::Balancer;
-use endpoint::Security;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,6 +150,11 @@ impl Client {
     /// Where this client's log lines go.
     pub fn logger(&self) -> &log::Logger {
         &self.inner.config.logger
+    }
+
+    /// Why the last attempt to connect failed.
+    pub fn last_connection_error(&self) -> Option<String> {
+        self.inner.balancer.last_error()
     }
 
     /// The same client, calling one endpoint only.

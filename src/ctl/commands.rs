@@ -2,7 +2,7 @@
 
 use super::cli::Command;
 use super::{
-    alarm, auth, check, compaction, completion, defrag, del, downgrade, elect, endpoint, get,
+    alarm, auth, check, compaction, completion, defrag, del, doctor, downgrade, elect, endpoint, get,
     global, lease, lock, member, mirror, move_leader, put, role, snapshot, txn, user, version,
     watch,
 };
@@ -50,6 +50,7 @@ pub(super) static ROOT: Command = Command {
         &downgrade::COMMAND,
         &OPTIONS,
         &HELP,
+        &doctor::COMMAND,
     ],
     ..Command::NEW
 };

@@ -13,6 +13,7 @@ mod compaction;
 mod completion;
 mod defrag;
 mod del;
+mod doctor;
 mod downgrade;
 mod elect;
 mod endpoint;
@@ -20,6 +21,7 @@ pub mod exit;
 mod get;
 mod global;
 pub mod go;
+mod hints;
 mod input;
 mod lease;
 mod lock;
@@ -28,6 +30,7 @@ mod mirror;
 mod move_leader;
 mod print;
 mod progress;
+mod prometheus;
 mod prompt;
 mod put;
 mod role;
@@ -42,7 +45,7 @@ mod words;
 use cli::{Arg, Flags, Invocation, Path, complete, find, flags, help};
 use exit::{Failure, code};
 use print::complain;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 
 /// The line below every help text.
@@ -59,6 +62,11 @@ pub fn main() -> u8 {
             let _ = std::io::stdout().flush();
             if let Some(message) = &failure.message {
                 complain(format_args!("Error: {message}"));
+                if std::io::stderr().is_terminal()
+                    && let Some(hint) = hints::hint(message)
+                {
+                    complain(format_args!("hint: {hint}"));
+                }
             }
             failure.code
         }
@@ -82,7 +90,7 @@ fn run(argv: Vec<Arg>) -> Result<(), Failure> {
     })?;
     let mut flags = flags_of(&path);
     let misused = |message: String| {
-        let usage = help::usage(&path);
+        let usage = help::usage(&path, help::Reader::Script);
         Failure::new(code::ERROR, format!("{message}\n{usage}"))
     };
     let args = flags.parse(&rest).map_err(misused)?;
@@ -118,7 +126,11 @@ fn flags_of(path: &Path) -> Flags {
 }
 
 fn print_help(path: &Path) -> Result<(), Failure> {
-    print::say(format_args!("{}{FOOTER}", help::help(path)))
+    let reader = match std::io::stdout().is_terminal() {
+        true => help::Reader::Person,
+        false => help::Reader::Script,
+    };
+    print::say(format_args!("{}{FOOTER}", help::help(path, reader)))
 }
 
 /// `help`.
@@ -133,7 +145,7 @@ async fn explain(invocation: Invocation) -> Result<(), Failure> {
                 .collect();
             let topics: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
             complain(format_args!("Unknown help topic [{}]", topics.join(" ")));
-            complain(help::usage(&Path(vec![&commands::ROOT])).trim_end());
+            complain(help::usage(&Path(vec![&commands::ROOT]), help::Reader::Script).trim_end());
             Ok(())
         }
     }

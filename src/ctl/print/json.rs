@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write as _;
 
 /// A string in quotes, with the characters escaped that could end a script element.
-pub(super) fn push_text(out: &mut String, text: &str) {
+pub(in crate::ctl) fn push_text(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
         match c {

@@ -17,6 +17,7 @@ mod watch;
 
 pub(super) use auth::{Done, RoleGet, RoleRevoked, UserGet};
 pub(super) use endpoint::{EndpointHash, EndpointHealth, EndpointStatus, MovedLeader};
+pub(super) use json::push_text;
 pub(super) use lease::{Remaining, Revoked};
 pub(super) use member::MemberChange;
 pub(super) use watch::event_type;
@@ -156,6 +157,13 @@ impl Display {
 /// A line of text on standard output, whatever the format.
 pub(super) fn say(line: impl std::fmt::Display) -> Result<(), Failure> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
+}
+
+/// Text on standard output, whatever the format.
+pub(super) fn emit(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
 }
 
 /// A line of text on standard error. Nowhere is left to report a closed one to.
