@@ -109,6 +109,8 @@ fn refuse_foreign_data(settings: &Settings) -> Result<(), Failure> {
 fn open_store(settings: &Settings) -> Result<(Store, Loaded), Failure> {
     let disk = RealDisk;
     make_directory(&disk, &settings.member_dir)?;
+    // Empty: etcd's own tools look for it beside the log.
+    make_directory(&disk, &settings.member_dir.join("snap"))?;
     let options = Options { cache_bytes_max: settings.page_cache_bytes_max };
     if settings.member_dir.join("state.redb").exists() {
         return Store::open(Arc::new(disk), &settings.member_dir, options).map_err(failed);
