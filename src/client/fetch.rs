@@ -20,7 +20,9 @@ impl HttpAnswer {
     /// A header's value; `name` in lower-case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.head.lines().filter_map(|line| line.split_once(':'));
-        headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+        headers
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
     }
 }
 
@@ -64,7 +66,10 @@ async fn exchange(
     let text = String::from_utf8_lossy(&answer);
     let (head, body) = text.split_once("\r\n\r\n").ok_or("EOF")?;
     match head.split(' ').nth(1) {
-        Some("200") => Ok(HttpAnswer { head: head.to_owned(), body: body.to_owned() }),
+        Some("200") => Ok(HttpAnswer {
+            head: head.to_owned(),
+            body: body.to_owned(),
+        }),
         Some(status) => Err(format!("unexpected status {status}")),
         None => Err(format!("malformed HTTP response {head:?}")),
     }

@@ -28,10 +28,18 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 pub async fn probe(endpoint: &Endpoint, tls: Option<&Tls>) -> Probe {
     match timeout(STEP_TIMEOUT, dial(&endpoint.address)).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Probe { unreachable: Some(error), ..Probe::default() },
+        Ok(Err(error)) => {
+            return Probe {
+                unreachable: Some(error),
+                ..Probe::default()
+            };
+        }
         Err(_) => {
             let unreachable = Some("no answer to the connection attempt".to_owned());
-            return Probe { unreachable, ..Probe::default() };
+            return Probe {
+                unreachable,
+                ..Probe::default()
+            };
         }
     }
     let mut found = Probe::default();
@@ -55,19 +63,35 @@ async fn certificates_of(endpoint: &Endpoint) -> Vec<CertificateDer<'static>> {
         let (stream, _, _) = dial(&endpoint.address).await.ok()?;
         let stream = any.connect(endpoint.server_name(), stream).await.ok()?;
         let chain = stream.get_ref().1.peer_certificates()?;
-        Some(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
+        Some(
+            chain
+                .iter()
+                .map(|certificate| certificate.clone().into_owned())
+                .collect(),
+        )
     };
-    timeout(STEP_TIMEOUT, handshake).await.ok().flatten().unwrap_or_default()
+    timeout(STEP_TIMEOUT, handshake)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }
 
 async fn speaks_plain_http(endpoint: &Endpoint) -> bool {
     let exchange = async {
         let (mut stream, _, _) = dial(&endpoint.address).await.ok()?;
-        stream.write_all(b"GET /version HTTP/1.0\r\nHost: probe\r\n\r\n").await.ok()?;
+        stream
+            .write_all(b"GET /version HTTP/1.0\r\nHost: probe\r\n\r\n")
+            .await
+            .ok()?;
         let mut head = [0; 5];
         stream.read_exact(&mut head).await.ok()?;
         // A TLS server complains in plain HTTP, too, but its handshake has been tried before.
         Some(&head == b"HTTP/")
     };
-    timeout(STEP_TIMEOUT, exchange).await.ok().flatten().unwrap_or_default()
+    timeout(STEP_TIMEOUT, exchange)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }

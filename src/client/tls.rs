@@ -75,7 +75,9 @@ impl TlsOptions {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Tls { config: Arc::new(config), verifier,
+        Ok(Tls {
+            config: Arc::new(config),
+            verifier,
             server_name: self.server_name.clone(),
         })
     }
@@ -122,7 +124,10 @@ impl TlsOptions {
 impl Tls {
     /// A configuration that accepts any server; for looking at its certificate only.
     pub(super) fn accepting_any() -> Option<Self> {
-        let options = TlsOptions { insecure_skip_verify: true, ..TlsOptions::default() };
+        let options = TlsOptions {
+            insecure_skip_verify: true,
+            ..TlsOptions::default()
+        };
         options.build().ok()
     }
 
@@ -140,7 +145,8 @@ impl Tls {
         let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
         let now = UnixTime::now();
         let verified =
-            self.verifier.verify_server_cert(certificate, intermediates, &name, &[], now);
+            self.verifier
+                .verify_server_cert(certificate, intermediates, &name, &[], now);
         verified.map(drop).map_err(|error| error.to_string())
     }
 
@@ -148,7 +154,9 @@ impl Tls {
     pub fn http1(&self) -> Self {
         let mut config = (*self.config).clone();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { config: Arc::new(config), verifier: Arc::clone(&self.verifier),
+        Self {
+            config: Arc::new(config),
+            verifier: Arc::clone(&self.verifier),
             server_name: self.server_name.clone(),
         }
     }

@@ -51,7 +51,11 @@ impl Bar {
     fn frame(&self) {
         const WIDTH: u64 = 10;
         let done = self.done.load(Ordering::Relaxed);
-        let part = |whole: u64| done.saturating_mul(whole).checked_div(self.total).unwrap_or(whole);
+        let part = |whole: u64| {
+            done.saturating_mul(whole)
+                .checked_div(self.total)
+                .unwrap_or(whole)
+        };
         let stale = self.shown.swap(part(100), Ordering::Relaxed) != part(100);
         if self.terminal.is_some() || !stale {
             return;
@@ -60,7 +64,10 @@ impl Bar {
         let bar = format!("{:_<width$}", "-".repeat(full), width = WIDTH as usize);
         let percent = part(10_000) as f64 / 100.0;
         let speed = done as f64 / self.start.elapsed().as_secs_f64().max(f64::EPSILON);
-        let line = format!("{done} / {} [{bar}] {percent:.2}% {speed:.0} p/s", self.total);
+        let line = format!(
+            "{done} / {} [{bar}] {percent:.2}% {speed:.0} p/s",
+            self.total
+        );
         // A closed stderr stops the bar, not the work.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }

@@ -23,14 +23,19 @@ impl Metrics {
 
     /// A metric's value, summed over its labels.
     pub(super) fn value(&self, name: &str) -> Option<f64> {
-        self.samples(name).map(|(_, value)| value).reduce(|sum, value| sum + value)
+        self.samples(name)
+            .map(|(_, value)| value)
+            .reduce(|sum, value| sum + value)
     }
 
     /// A histogram, summed over its other labels.
     pub(super) fn histogram(&self, name: &str) -> Histogram {
         let mut cumulative = BTreeMap::new();
         for (labels, count) in self.samples(&format!("{name}_bucket")) {
-            let bound = labels.split("le=\"").nth(1).and_then(|rest| rest.split('"').next());
+            let bound = labels
+                .split("le=\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next());
             let bound = match bound {
                 Some("+Inf") => f64::INFINITY,
                 Some(text) => text.parse().unwrap_or(f64::INFINITY),
@@ -58,16 +63,24 @@ impl Histogram {
     /// What was seen since an earlier reading.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         let before = |bound| earlier.cumulative.get(bound).copied().unwrap_or_default();
-        let cumulative =
-            self.cumulative.iter().map(|(bound, count)| (*bound, count - before(bound)));
-        Self { cumulative: cumulative.collect() }
+        let cumulative = self
+            .cumulative
+            .iter()
+            .map(|(bound, count)| (*bound, count - before(bound)));
+        Self {
+            cumulative: cumulative.collect(),
+        }
     }
 
     /// The bound below which this part of the values is; `None`: there are none.
     pub(super) fn quantile(&self, part: f64) -> Option<f64> {
         let total = *self.cumulative.values().last()?;
         let reached = |(_, count): &(&u64, &f64)| **count >= total * part;
-        let bound = self.cumulative.iter().find(reached).map(|(bound, _)| f64::from_bits(*bound));
+        let bound = self
+            .cumulative
+            .iter()
+            .find(reached)
+            .map(|(bound, _)| f64::from_bits(*bound));
         bound.filter(|_| total > 0.0)
     }
 }

@@ -37,7 +37,11 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn new(node: NodeHandle, config: &Config) -> Self {
         let quota_bytes = config.storage.quota_bytes.unwrap_or(0);
-        Self { node, quota_bytes, fsyncs_before: metrics::global().wal_fsync.snapshot() }
+        Self {
+            node,
+            quota_bytes,
+            fsyncs_before: metrics::global().wal_fsync.snapshot(),
+        }
     }
 
     /// The line now.
@@ -49,12 +53,20 @@ impl Line {
             Role::Learner => "learner".to_owned(),
             _ if status.leader == 0 => "NO LEADER".to_owned(),
             _ => {
-                let leader = view.membership.members().find(|member| member.id == status.leader);
+                let leader = view
+                    .membership
+                    .members()
+                    .find(|member| member.id == status.leader);
                 format!("follower of {}", leader.map_or("?", |member| &member.name))
             }
         };
-        let kinds = [(AlarmType::Nospace, "NOSPACE"), (AlarmType::Corrupt, "CORRUPT")];
-        let raised = kinds.into_iter().filter(|(kind, _)| view.alarms.is_raised(*kind));
+        let kinds = [
+            (AlarmType::Nospace, "NOSPACE"),
+            (AlarmType::Corrupt, "CORRUPT"),
+        ];
+        let raised = kinds
+            .into_iter()
+            .filter(|(kind, _)| view.alarms.is_raised(*kind));
         let members = view.membership.members().count();
         let fsyncs = metrics::global().wal_fsync.snapshot();
         let p99 = fsyncs.quantile_since(&self.fsyncs_before, 0.99);
@@ -90,7 +102,9 @@ impl Line {
 }
 
 fn unix_seconds() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -99,9 +113,13 @@ pub(super) fn register_metrics(node: &NodeHandle, config: &Config) {
     let metrics = metrics::global();
     metrics.set_runtime(Runtime::default());
     metrics.server_version.set_only(&[COMPATIBLE_VERSION]);
-    metrics.server_id.set_only(&[&node.identity().member_id.to_string()]);
+    metrics
+        .server_id
+        .set_only(&[&node.identity().member_id.to_string()]);
     metrics.build_info.set_only(&[env!("CARGO_PKG_VERSION")]);
-    metrics.quota.set(config.storage.quota_bytes.map_or(0, |bytes| bytes as i64));
+    metrics
+        .quota
+        .set(config.storage.quota_bytes.map_or(0, |bytes| bytes as i64));
     let node = node.clone();
     metrics.on_gather(move |metrics| gather(&node, metrics));
 }
@@ -111,20 +129,27 @@ fn gather(node: &NodeHandle, metrics: &Metrics) {
     let view = node.view();
     metrics.current_revision.set(view.mvcc.revision());
     metrics.compact_revision.set(view.mvcc.compact_revision());
-    metrics.keys.set(i64::try_from(view.mvcc.live_count()).unwrap_or(i64::MAX));
+    metrics
+        .keys
+        .set(i64::try_from(view.mvcc.live_count()).unwrap_or(i64::MAX));
     metrics.db_size.set(view.sizes.file_bytes);
     metrics.db_size_in_use.set(view.sizes.in_use_bytes);
     metrics.proposals_applied.set(status.applied_index as i64);
     metrics.proposals_committed.set(status.commit_index as i64);
     let lag = status.applied_index.saturating_sub(status.checkpoint_index);
     metrics.checkpoint_lag_entries.set(lag as i64);
-    metrics.is_learner.set(i64::from(status.role == Role::Learner));
+    metrics
+        .is_learner
+        .set(i64::from(status.role == Role::Learner));
     if let Some(version) = view.membership.version() {
         let short = version.rsplit_once('.').map_or(version, |(short, _)| short);
         metrics.cluster_version.set_only(&[short]);
     }
     for member in view.membership.members() {
-        let ids = [node.identity().member_id.to_string(), format!("{:x}", member.id)];
+        let ids = [
+            node.identity().member_id.to_string(),
+            format!("{:x}", member.id),
+        ];
         metrics.known_peers.with(&[&ids[0], &ids[1]]).set(1);
     }
 }

@@ -129,7 +129,10 @@ fn flag_names(known: &[&'static Flag], given: &Flags, typed: &str) -> Vec<String
     sorted.sort_by_key(|flag| flag.name);
     let mut names = Vec::new();
     for flag in sorted {
-        if flag.hidden || (flag.beyond && typed.len() < 4) || (given.is_given(flag.name) && flag.kind != Kind::List) {
+        if flag.hidden
+            || (flag.beyond && typed.len() < 4)
+            || (given.is_given(flag.name) && flag.kind != Kind::List)
+        {
             continue;
         }
         let short = flag.short.map(|letter| format!("-{letter}"));
@@ -151,7 +154,11 @@ fn words_for(path: &Path, rest: &[Arg], typed: &str) -> (Vec<String>, Directive)
         return (Vec::new(), Directive::Default);
     }
     // Who types the beginning of a word etcd does not have knows what comes.
-    let reader = if typed.is_empty() { Reader::Script } else { Reader::Person };
+    let reader = if typed.is_empty() {
+        Reader::Script
+    } else {
+        Reader::Person
+    };
     let children = listed_children(command, reader);
     let children = children.iter().map(|child| (child.name, child.short));
     let words = children.chain(command.choices.iter().map(|choice| (*choice, "")));

@@ -113,7 +113,10 @@ impl Flag {
 
     /// The same, marked as one etcd does not have.
     pub const fn beyond(self) -> Self {
-        Self { beyond: true, ..self }
+        Self {
+            beyond: true,
+            ..self
+        }
     }
 
     /// The same with values to offer.

@@ -85,12 +85,7 @@ fn use_line(path: &Path) -> String {
 /// A command's children that are listed, by name.
 pub fn listed_children(command: &Command, reader: Reader) -> Vec<&'static Command> {
     let shown = |child: &&&Command| !child.hidden && (!child.beyond || reader == Reader::Person);
-    let mut children: Vec<_> = command
-        .children
-        .iter()
-        .filter(shown)
-        .copied()
-        .collect();
+    let mut children: Vec<_> = command.children.iter().filter(shown).copied().collect();
     children.sort_by_key(|child| child.name);
     children
 }
@@ -109,11 +104,26 @@ fn commands(command: &Command, reader: Reader) -> String {
         return format!("\n\nAvailable Commands:{lines}");
     }
     let in_group = |title: &str| -> String {
-        children.iter().filter(|child| !child.beyond && child.group == title).map(line).collect()
+        children
+            .iter()
+            .filter(|child| !child.beyond && child.group == title)
+            .map(line)
+            .collect()
     };
-    let groups = command.groups.iter().map(|title| format!("\n\n{title}{}", in_group(title)));
-    let beyond: String = children.iter().filter(|child| child.beyond).map(line).collect();
-    let beyond = if beyond.is_empty() { beyond } else { format!("\n\nBeyond etcd{beyond}") };
+    let groups = command
+        .groups
+        .iter()
+        .map(|title| format!("\n\n{title}{}", in_group(title)));
+    let beyond: String = children
+        .iter()
+        .filter(|child| child.beyond)
+        .map(line)
+        .collect();
+    let beyond = if beyond.is_empty() {
+        beyond
+    } else {
+        format!("\n\nBeyond etcd{beyond}")
+    };
     groups.chain([beyond]).collect()
 }
 

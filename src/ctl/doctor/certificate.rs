@@ -25,11 +25,14 @@ impl Certificate {
         let validity = certificate.validity();
         let alternatives = certificate.subject_alternative_name().ok().flatten();
         let alternatives = alternatives.map(|extension| extension.value.general_names.as_slice());
-        let names = alternatives.unwrap_or_default().iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            GeneralName::IPAddress(bytes) => address(bytes),
-            _ => None,
-        });
+        let names = alternatives
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|name| match name {
+                GeneralName::DNSName(name) => Some((*name).to_owned()),
+                GeneralName::IPAddress(bytes) => address(bytes),
+                _ => None,
+            });
         Some(Self {
             subject: certificate.subject().to_string(),
             seconds_left: validity.not_after.timestamp() - now,

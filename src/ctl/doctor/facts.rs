@@ -59,18 +59,30 @@ pub(super) struct EndpointFacts {
 pub(super) async fn gather(spec: &Spec, timeout: Duration) -> Result<Facts, Failure> {
     let timeout = timeout.min(ENDPOINT_TIMEOUT);
     let tls = spec.config()?.tls;
-    let given = spec.endpoints.iter().map(|endpoint| (endpoint.clone(), true)).collect();
-    let mut facts = Facts { endpoints: ask_all(spec, given, timeout).await, ..Facts::default() };
+    let given = spec
+        .endpoints
+        .iter()
+        .map(|endpoint| (endpoint.clone(), true))
+        .collect();
+    let mut facts = Facts {
+        endpoints: ask_all(spec, given, timeout).await,
+        ..Facts::default()
+    };
     if !spec.tls.cert.is_empty() {
         let file = spec.tls.cert.clone();
         facts.client_certificate = Certificate::read(&file).map(|certificate| (file, certificate));
     }
-    let answering = facts.endpoints.iter().find(|endpoint| endpoint.status.is_some());
+    let answering = facts
+        .endpoints
+        .iter()
+        .find(|endpoint| endpoint.status.is_some());
     if let Some(answering) = answering
         && let Some(client) = quiet_client(&spec.at(&answering.endpoint), tls, timeout).await
     {
         let deadline = || Some(tokio::time::Instant::now() + timeout);
-        let request = pb::MemberListRequest { linearizable: false };
+        let request = pb::MemberListRequest {
+            linearizable: false,
+        };
         if let Ok(answer) = client.member_list(request, deadline()).await {
             facts.members = answer.members;
         }
@@ -79,7 +91,9 @@ pub(super) async fn gather(spec: &Spec, timeout: Duration) -> Result<Facts, Fail
         }
     }
     let unnamed = unnamed(&facts);
-    facts.endpoints.extend(ask_all(spec, unnamed, timeout).await);
+    facts
+        .endpoints
+        .extend(ask_all(spec, unnamed, timeout).await);
     Ok(facts)
 }
 
@@ -88,15 +102,34 @@ fn unnamed(facts: &Facts) -> Vec<(String, bool)> {
     let known: Vec<_> = facts
         .endpoints
         .iter()
-        .filter_map(|endpoint| endpoint.status.as_ref()?.header.map(|header| header.member_id))
+        .filter_map(|endpoint| {
+            endpoint
+                .status
+                .as_ref()?
+                .header
+                .map(|header| header.member_id)
+        })
         .collect();
     let authority = |text: &str| Endpoint::parse(text).authority;
-    let given: Vec<_> = facts.endpoints.iter().map(|e| authority(&e.endpoint)).collect();
-    let members = facts.members.iter().filter(|member| !known.contains(&member.id));
+    let given: Vec<_> = facts
+        .endpoints
+        .iter()
+        .map(|e| authority(&e.endpoint))
+        .collect();
+    let members = facts
+        .members
+        .iter()
+        .filter(|member| !known.contains(&member.id));
     let members = members.filter(|member| {
-        !member.client_ur_ls.iter().any(|url| given.contains(&authority(url)))
+        !member
+            .client_ur_ls
+            .iter()
+            .any(|url| given.contains(&authority(url)))
     });
-    members.filter_map(|m| m.client_ur_ls.first()).map(|url| (url.clone(), false)).collect()
+    members
+        .filter_map(|m| m.client_ur_ls.first())
+        .map(|url| (url.clone(), false))
+        .collect()
 }
 
 async fn ask_all(
@@ -130,7 +163,12 @@ async fn ask(spec: Spec, text: String, given: bool, timeout: Duration) -> Endpoi
         return facts;
     }
     if let Some(client) = quiet_client(&spec, tls.clone(), timeout).await {
-        ask_client(&client, &mut facts, Some(tokio::time::Instant::now() + timeout)).await;
+        ask_client(
+            &client,
+            &mut facts,
+            Some(tokio::time::Instant::now() + timeout),
+        )
+        .await;
     }
     let fetch = ask_http(&endpoint, tls.as_deref(), &mut facts);
     // Servers that keep metrics on another address do not answer here.
@@ -174,7 +212,10 @@ async fn ask_client(client: &Client, facts: &mut EndpointFacts, deadline: Deadli
         }
     }
     let start = Instant::now();
-    let request = pb::RangeRequest { key: "health".into(), ..Default::default() };
+    let request = pb::RangeRequest {
+        key: "health".into(),
+        ..Default::default()
+    };
     match client.range(request, deadline).await {
         Ok(_) => facts.read_seconds = Some(start.elapsed().as_secs_f64()),
         Err(error) => facts.read_error = Some(error.to_string()),
@@ -188,7 +229,9 @@ async fn ask_http(endpoint: &Endpoint, tls: Option<&Tls>, facts: &mut EndpointFa
     };
     let after = seconds_now();
     let date = answer.header("date").and_then(|date| {
-        jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()
+        jiff::fmt::rfc2822::DateTimeParser::new()
+            .parse_timestamp(date)
+            .ok()
     });
     // A date tells whole seconds: on average half of one has passed.
     facts.clock_ahead_seconds =
@@ -197,5 +240,8 @@ async fn ask_http(endpoint: &Endpoint, tls: Option<&Tls>, facts: &mut EndpointFa
 }
 
 fn seconds_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }

@@ -80,7 +80,9 @@ struct Report {
 
 impl Report {
     fn is_healthy(&self) -> bool {
-        self.findings.iter().all(|finding| finding.severity == Severity::Notice)
+        self.findings
+            .iter()
+            .all(|finding| finding.severity == Severity::Notice)
     }
 }
 
@@ -88,11 +90,22 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let (spec, display) = invocation.spec().await?;
     let timeout = invocation.duration("command-timeout");
     let facts = facts::gather(&spec, timeout).await?;
-    let looked_at = facts.endpoints.iter().map(|endpoint| endpoint.endpoint.clone()).collect();
-    let report = Report { looked_at, findings: rules::diagnose(&facts) };
+    let looked_at = facts
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.endpoint.clone())
+        .collect();
+    let report = Report {
+        looked_at,
+        findings: rules::diagnose(&facts),
+    };
     let healthy = report.is_healthy();
     display.show(&report)?;
-    if healthy { Ok(()) } else { Err(Failure::silent(code::ERROR)) }
+    if healthy {
+        Ok(())
+    } else {
+        Err(Failure::silent(code::ERROR))
+    }
 }
 
 /// Whether colour is wanted and seen.
@@ -103,11 +116,29 @@ pub(super) fn in_colour() -> bool {
 
 impl Printable for Report {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        let (bold, end) = if in_colour() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        let (bold, end) = if in_colour() {
+            ("\x1b[1m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
         for finding in &self.findings {
-            let colour = if in_colour() { finding.severity.colour() } else { "" };
-            let Finding { severity, subject, problem, fix, code } = finding;
-            writeln!(out, "{colour}{}{end} {bold}{subject}{end}: {problem}", severity.name())?;
+            let colour = if in_colour() {
+                finding.severity.colour()
+            } else {
+                ""
+            };
+            let Finding {
+                severity,
+                subject,
+                problem,
+                fix,
+                code,
+            } = finding;
+            writeln!(
+                out,
+                "{colour}{}{end} {bold}{subject}{end}: {problem}",
+                severity.name()
+            )?;
             writeln!(out, "    fix: {fix} [{code}]")?;
         }
         let verdict = match (self.findings.len(), self.is_healthy()) {
@@ -116,7 +147,11 @@ impl Printable for Report {
             _ => "needs attention",
         };
         let looked_at = self.looked_at.join(", ");
-        Ok(writeln!(out, "{} findings, {verdict} (looked at {looked_at})", self.findings.len())?)
+        Ok(writeln!(
+            out,
+            "{} findings, {verdict} (looked at {looked_at})",
+            self.findings.len()
+        )?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {

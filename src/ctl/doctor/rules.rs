@@ -52,7 +52,13 @@ pub(super) fn diagnose(facts: &Facts) -> Vec<Finding> {
     }
     if let Some((file, certificate)) = &facts.client_certificate {
         let fix = "get a new client certificate and pass it with --cert and --key";
-        validity(certificate, file, "the client certificate", fix, &mut findings);
+        validity(
+            certificate,
+            file,
+            "the client certificate",
+            fix,
+            &mut findings,
+        );
     }
     alarms(facts, &mut findings);
     cluster(facts, &mut findings);
@@ -68,7 +74,13 @@ fn found(
     fix: impl Into<String>,
 ) -> Finding {
     let (subject, problem, fix) = (subject.to_owned(), problem.into(), fix.into());
-    Finding { severity, code, subject, problem, fix }
+    Finding {
+        severity,
+        code,
+        subject,
+        problem,
+        fix,
+    }
 }
 
 fn connection(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
@@ -95,7 +107,10 @@ fn connection(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
                 "wrong-scheme",
                 subject,
                 "the server speaks TLS, but is spoken to without",
-                format!("write https://{}, and pass --cacert", Endpoint::parse(subject).authority),
+                format!(
+                    "write https://{}, and pass --cacert",
+                    Endpoint::parse(subject).authority
+                ),
             ));
             return;
         }
@@ -130,14 +145,30 @@ fn certificate(facts: &EndpointFacts, host: &str, findings: &mut Vec<Finding>) {
     let subject = facts.endpoint.as_str();
     let before = findings.len();
     if let Some(certificate) = &facts.certificate {
-        let fix = "renew the server's certificate (--cert-file); etcd takes it up without a restart";
-        validity(certificate, subject, "the server's certificate", fix, findings);
+        let fix =
+            "renew the server's certificate (--cert-file); etcd takes it up without a restart";
+        validity(
+            certificate,
+            subject,
+            "the server's certificate",
+            fix,
+            findings,
+        );
     }
-    let Some(why) = facts.probe.distrust.as_deref().filter(|_| findings.len() == before) else {
+    let Some(why) = facts
+        .probe
+        .distrust
+        .as_deref()
+        .filter(|_| findings.len() == before)
+    else {
         return;
     };
     if why.contains("NotValidForName") || why.contains("not valid for name") {
-        let names = facts.certificate.as_ref().map(|c| c.names.join(", ")).unwrap_or_default();
+        let names = facts
+            .certificate
+            .as_ref()
+            .map(|c| c.names.join(", "))
+            .unwrap_or_default();
         findings.push(found(
             Critical,
             "certificate-name",
@@ -167,17 +198,35 @@ fn validity(
     let name = &certificate.subject;
     if certificate.seconds_left < 0 {
         let problem = format!("{what} ({name}) expired {} days ago", -days);
-        findings.push(found(Critical, "certificate-expired", subject, problem, fix));
+        findings.push(found(
+            Critical,
+            "certificate-expired",
+            subject,
+            problem,
+            fix,
+        ));
     } else if certificate.seconds_until_valid > 0 {
         let problem = format!(
             "{what} ({name}) is valid only in {} seconds",
             certificate.seconds_until_valid
         );
         let fix = "wait, or correct the clock of this machine or of the one that made it";
-        findings.push(found(Critical, "certificate-not-yet-valid", subject, problem, fix));
+        findings.push(found(
+            Critical,
+            "certificate-not-yet-valid",
+            subject,
+            problem,
+            fix,
+        ));
     } else if days < CERTIFICATE_DAYS_MIN {
         let problem = format!("{what} ({name}) expires in {days} days");
-        findings.push(found(Warning, "certificate-expires-soon", subject, problem, fix));
+        findings.push(found(
+            Warning,
+            "certificate-expires-soon",
+            subject,
+            problem,
+            fix,
+        ));
     }
 }
 
@@ -188,7 +237,12 @@ fn answer(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
         return;
     };
     let connection = facts.connection_error.as_deref().unwrap_or_default();
-    let rejected = ["CertificateRequired", "BadCertificate", "UnknownCA", "AccessDenied"];
+    let rejected = [
+        "CertificateRequired",
+        "BadCertificate",
+        "UnknownCA",
+        "AccessDenied",
+    ];
     if rejected.iter().any(|alert| connection.contains(alert)) {
         findings.push(found(
             Critical,
@@ -271,7 +325,11 @@ fn space(facts: &EndpointFacts, status: &pb::StatusResponse, findings: &mut Vec<
     let (size, used, quota) = (status.db_size, status.db_size_in_use, status.db_size_quota);
     if quota > 0 {
         let share = size as f64 / quota as f64;
-        let severity = if share >= QUOTA_SHARE_CRITICAL { Critical } else { Warning };
+        let severity = if share >= QUOTA_SHARE_CRITICAL {
+            Critical
+        } else {
+            Warning
+        };
         if share >= QUOTA_SHARE_WARNING {
             findings.push(found(
                 severity,
@@ -304,7 +362,11 @@ fn space(facts: &EndpointFacts, status: &pb::StatusResponse, findings: &mut Vec<
             Notice,
             "fragmented",
             subject,
-            format!("{} of {} on disk are free", human(free as u64), human(size as u64)),
+            format!(
+                "{} of {} on disk are free",
+                human(free as u64),
+                human(size as u64)
+            ),
             "`etcdctl defrag` gives them back, one member at a time",
         ));
     }
@@ -314,7 +376,9 @@ fn space(facts: &EndpointFacts, status: &pb::StatusResponse, findings: &mut Vec<
 fn days_until_full(facts: &EndpointFacts, size: i64, quota: i64) -> Option<f64> {
     let metrics = facts.metrics.as_ref()?;
     let started = metrics.value("process_start_time_seconds")?;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .ok()?;
     let days = (now.as_secs_f64() - started) / DAY_SECONDS as f64;
     let growth = size as f64 / days;
     (days > 1.0 && growth > 0.0).then(|| (quota - size) as f64 / growth)
@@ -322,7 +386,10 @@ fn days_until_full(facts: &EndpointFacts, size: i64, quota: i64) -> Option<f64> 
 
 fn latency(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
     let subject = facts.endpoint.as_str();
-    if let Some(seconds) = facts.read_seconds.filter(|seconds| *seconds > READ_SECONDS_MAX) {
+    if let Some(seconds) = facts
+        .read_seconds
+        .filter(|seconds| *seconds > READ_SECONDS_MAX)
+    {
         findings.push(found(
             Warning,
             "slow-read",
@@ -335,7 +402,10 @@ fn latency(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
         return;
     };
     let slow = |name: &str, limit: f64| {
-        metrics.histogram(name).quantile(0.99).filter(|seconds| *seconds > limit)
+        metrics
+            .histogram(name)
+            .quantile(0.99)
+            .filter(|seconds| *seconds > limit)
     };
     let mut report = |code, what: &str, seconds: f64, fix: &str| {
         let problem = format!("1 % of {what} take {:.0} ms or more", seconds * 1000.0);
@@ -345,12 +415,16 @@ fn latency(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
     if let Some(seconds) = slow("etcd_disk_wal_fsync_duration_seconds", FSYNC_SECONDS_MAX) {
         report("slow-fsync", "the log's disk syncs", seconds, disk);
     }
-    if let Some(seconds) = slow("etcd_disk_backend_commit_duration_seconds", COMMIT_SECONDS_MAX) {
+    if let Some(seconds) = slow(
+        "etcd_disk_backend_commit_duration_seconds",
+        COMMIT_SECONDS_MAX,
+    ) {
         report("slow-commit", "the database's commits", seconds, disk);
     }
-    if let Some(seconds) =
-        slow("etcd_network_peer_round_trip_time_seconds", ROUND_TRIP_SECONDS_MAX)
-    {
+    if let Some(seconds) = slow(
+        "etcd_network_peer_round_trip_time_seconds",
+        ROUND_TRIP_SECONDS_MAX,
+    ) {
         let fix = "bring the members closer together, or raise --heartbeat-interval and \
                    --election-timeout";
         report("slow-peers", "the round trips to peers", seconds, fix);
@@ -367,7 +441,10 @@ fn clock(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
             Warning,
             "clock-skew",
             &facts.endpoint,
-            format!("its clock is {:.0} s {direction} this machine's", ahead.abs()),
+            format!(
+                "its clock is {:.0} s {direction} this machine's",
+                ahead.abs()
+            ),
             "run a time service (`timedatectl set-ntp true`) on both",
         ));
     }
@@ -412,7 +489,10 @@ fn cluster(facts: &Facts, findings: &mut Vec<Finding>) {
                 Warning,
                 "member-unstarted",
                 &subject,
-                format!("it was added ({}) but never started", member.peer_ur_ls.join(", ")),
+                format!(
+                    "it was added ({}) but never started",
+                    member.peer_ur_ls.join(", ")
+                ),
                 format!("start it, or `etcdctl member remove {:x}`", member.id),
             ));
         } else if member.is_learner {
@@ -421,7 +501,10 @@ fn cluster(facts: &Facts, findings: &mut Vec<Finding>) {
                 "learner",
                 &subject,
                 "it is a learner and does not vote",
-                format!("`etcdctl member promote {:x}` once it has caught up", member.id),
+                format!(
+                    "`etcdctl member promote {:x}` once it has caught up",
+                    member.id
+                ),
             ));
         }
         advertised(facts, member, &subject, findings);
@@ -431,7 +514,11 @@ fn cluster(facts: &Facts, findings: &mut Vec<Finding>) {
 
 /// Voters that answer, against the majority that is needed.
 fn quorum(facts: &Facts, findings: &mut Vec<Finding>) {
-    let voters: Vec<_> = facts.members.iter().filter(|member| !member.is_learner).collect();
+    let voters: Vec<_> = facts
+        .members
+        .iter()
+        .filter(|member| !member.is_learner)
+        .collect();
     let answers = |id: u64| {
         facts.endpoints.iter().any(|endpoint| {
             let header = endpoint.status.as_ref().and_then(|status| status.header);
@@ -466,7 +553,10 @@ fn quorum(facts: &Facts, findings: &mut Vec<Finding>) {
             Notice,
             "even-members",
             "the cluster",
-            format!("{all} voting members stand no more failures than {}", all - 1),
+            format!(
+                "{all} voting members stand no more failures than {}",
+                all - 1
+            ),
             "add a member, or remove one",
         ));
     } else if all == 1 {
@@ -503,8 +593,11 @@ fn advertised(facts: &Facts, member: &pb::Member, subject: &str, findings: &mut 
 
 /// What the members should agree on.
 fn differences(facts: &Facts, findings: &mut Vec<Finding>) {
-    let statuses: Vec<_> =
-        facts.endpoints.iter().filter_map(|e| Some((e, e.status.as_ref()?))).collect();
+    let statuses: Vec<_> = facts
+        .endpoints
+        .iter()
+        .filter_map(|e| Some((e, e.status.as_ref()?)))
+        .collect();
     let distinct = |of: &dyn Fn(&pb::StatusResponse) -> String| {
         let mut values: Vec<_> = statuses.iter().map(|(_, status)| of(status)).collect();
         values.sort();
@@ -543,7 +636,11 @@ fn differences(facts: &Facts, findings: &mut Vec<Finding>) {
             "look again in a moment; if it stays, check the network between the members",
         ));
     }
-    let ahead = statuses.iter().map(|(_, status)| status.raft_index).max().unwrap_or_default();
+    let ahead = statuses
+        .iter()
+        .map(|(_, status)| status.raft_index)
+        .max()
+        .unwrap_or_default();
     for (endpoint, status) in &statuses {
         let behind = ahead.saturating_sub(status.raft_index);
         if behind > LAG_ENTRIES_MAX {

@@ -84,7 +84,10 @@ fn kubernetes(bytes: &[u8]) -> Option<String> {
     let envelope = Envelope::decode(bytes).ok()?;
     let kind = envelope.type_meta.unwrap_or_default();
     let mut out = format!("apiVersion: {}\nkind: {}\n", kind.api_version, kind.kind);
-    if let Ok(Object { metadata: Some(metadata) }) = Object::decode(envelope.raw.as_slice()) {
+    if let Ok(Object {
+        metadata: Some(metadata),
+    }) = Object::decode(envelope.raw.as_slice())
+    {
         let head = [
             ("name", &metadata.name),
             ("namespace", &metadata.namespace),
@@ -164,13 +167,26 @@ mod tests {
             labels: [("app".to_owned(), "web".to_owned())].into(),
             ..Default::default()
         };
-        let raw = Object { metadata: Some(metadata) }.encode_to_vec();
-        let type_meta = TypeMeta { api_version: "v1".to_owned(), kind: "Pod".to_owned() };
-        let envelope = Envelope { type_meta: Some(type_meta), raw }.encode_to_vec();
+        let raw = Object {
+            metadata: Some(metadata),
+        }
+        .encode_to_vec();
+        let type_meta = TypeMeta {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+        };
+        let envelope = Envelope {
+            type_meta: Some(type_meta),
+            raw,
+        }
+        .encode_to_vec();
         let shown = value(&[KUBERNETES, envelope.as_slice()].concat());
         let head = "apiVersion: v1\nkind: Pod\nname: web\nnamespace: default\nlabel app: web\n";
         assert!(shown.starts_with(head), "{shown}");
-        assert!(shown.contains("1: {\n  1: \"web\"\n  3: \"default\"\n"), "{shown}");
+        assert!(
+            shown.contains("1: {\n  1: \"web\"\n  3: \"default\"\n"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -3,10 +3,10 @@
 mod decode;
 mod tree;
 
+use crate::client::{ALL_KEYS, prefix_end};
 use crate::ctl::cli::{Arg, Command, Flag, Flags, Invocation};
 use crate::ctl::exit::{Failure, code};
 use crate::ctl::print::{Format, emit};
-use crate::client::{ALL_KEYS, prefix_end};
 use crate::pb::etcdserverpb::RangeRequest;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 

@@ -18,14 +18,21 @@ impl Node {
         self.keys += 1;
         self.bytes += bytes;
         if let [first, rest @ ..] = path {
-            self.children.entry((*first).to_owned()).or_default().add(rest, bytes);
+            self.children
+                .entry((*first).to_owned())
+                .or_default()
+                .add(rest, bytes);
         }
     }
 
     fn draw(&self, out: &mut String, indent: &str) {
         let last = self.children.len().saturating_sub(1);
         for (index, (name, child)) in self.children.iter().enumerate() {
-            let (branch, below) = if index == last { ("└── ", "    ") } else { ("├── ", "│   ") };
+            let (branch, below) = if index == last {
+                ("└── ", "    ")
+            } else {
+                ("├── ", "│   ")
+            };
             let mut label = name.clone();
             let mut node = child;
             // A branch with one branch and nothing else is drawn in one line with it.
@@ -74,8 +81,11 @@ mod tests {
     #[test]
     fn branches_show_what_is_under_them() {
         let pair = |key: &'static str, value: &'static str| {
-            let fields =
-                KeyValueFields { key: key.into(), value: value.into(), ..Default::default() };
+            let fields = KeyValueFields {
+                key: key.into(),
+                value: value.into(),
+                ..Default::default()
+            };
             KeyValue::from(fields)
         };
         let pairs = [
