@@ -29,6 +29,7 @@ mod member;
 mod mirror;
 mod move_leader;
 pub(crate) mod print;
+mod program;
 mod progress;
 mod prometheus;
 mod prompt;
@@ -49,6 +50,7 @@ static PROGRAM: Program = Program {
     root: &commands::ROOT,
     help_with_text: true,
     footer: "Use \"etcdctl options\" for a list of global command-line options (applies to all commands).",
+    hint: hints::hint,
     repeats_mistakes: false,
 };
 

@@ -4,7 +4,7 @@ use super::cli::{Arg, Command, Flags, Invocation, Path, complete, find, flags, h
 use super::exit::{Failure, code};
 use super::go::quote::quote;
 use super::print::{self, complain};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 
 /// A program of commands, and its manners.
@@ -15,6 +15,8 @@ pub(crate) struct Program {
     pub(crate) help_with_text: bool,
     /// The line below every help text, or nothing.
     pub(crate) footer: &'static str,
+    /// What to do about an error, by its message: a line more for people.
+    pub(crate) hint: fn(&str) -> Option<&'static str>,
     /// Whether a mistake is told again below the usage that it is answered with.
     pub(crate) repeats_mistakes: bool,
 }
@@ -30,13 +32,19 @@ impl Program {
                 let _ = std::io::stdout().flush();
                 if let Some(message) = &failure.message {
                     complain(format_args!("Error: {message}"));
+                    if std::io::stderr().is_terminal()
+                        && let Some(hint) = (self.hint)(message)
+                    {
+                        complain(format_args!("hint: {hint}"));
+                    }
                 }
                 failure.code
             }
         }
     }
 
-    fn run(&'static self, argv: Vec<Arg>) -> Result<(), Failure> {
+    /// Runs it with these arguments, the program's name first.
+    pub(crate) fn run(&'static self, argv: Vec<Arg>) -> Result<(), Failure> {
         let args = argv.get(1..).unwrap_or_default();
         if let Some((b"__complete" | b"__completeNoDesc", words)) = args
             .split_first()
@@ -79,7 +87,7 @@ impl Program {
 
     /// A mistake in calling a command, answered with how to call it.
     pub(crate) fn misused(&self, path: &Path, message: &str) -> Failure {
-        self.mistake(message, &help::usage(path))
+        self.mistake(message, &help::usage(path, help::Reader::Script))
     }
 
     fn mistake(&self, message: &str, usage: &str) -> Failure {
@@ -91,11 +99,15 @@ impl Program {
     }
 
     fn print_help(&self, path: &Path) -> Result<(), Failure> {
-        let text = match self.help_with_text {
-            true => help::help(path),
-            false => help::usage(path),
+        let reader = match std::io::stdout().is_terminal() {
+            true => help::Reader::Person,
+            false => help::Reader::Script,
         };
-        print::say(format_args!("{text}{}", self.footer).to_string().trim_end())
+        let text = match self.help_with_text {
+            true => help::help(path, reader),
+            false => help::usage(path, reader),
+        };
+        print::say(format!("{text}{}", self.footer).trim_end())
     }
 }
 
@@ -122,7 +134,7 @@ pub(crate) async fn explain(
                 .collect();
             let topics: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
             complain(format_args!("Unknown help topic [{}]", topics.join(" ")));
-            complain(help::usage(&Path(vec![program.root])).trim_end());
+            complain(help::usage(&Path(vec![program.root]), help::Reader::Script).trim_end());
             Ok(())
         }
     }

@@ -126,7 +126,7 @@ pub fn emit(line: Line) {
 /// A line in zap's console form with times to the second, as etcd's offline tools have it; its end included.
 pub fn console_line(line: &Line) -> String {
     let mut text = String::new();
-    encode::Encoder::to_the_second().encode(line, &mut text);
+    Encoder::to_the_second().encode(line, &mut text);
     text
 }
 

@@ -105,3 +105,55 @@ impl RevisionSource for ForeignRevisions {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    fn fixture() -> ForeignRevisions {
+        let packed: &[u8] = include_bytes!("../bbolt/testdata/snapshot.db.gz");
+        let mut content = Vec::new();
+        flate2::read::GzDecoder::new(packed)
+            .read_to_end(&mut content)
+            .unwrap();
+        let file = bbolt::File::from_bytes("snapshot.db", content.into()).unwrap();
+        ForeignRevisions::new(file).unwrap()
+    }
+
+    #[test]
+    fn revisions_are_found_in_any_order() {
+        let revisions = fixture();
+        assert_eq!(revisions.compact_marks().unwrap(), (Some(40), Some(40)));
+        let rows = revisions.rows(0, i64::MAX, usize::MAX).unwrap();
+        assert_eq!(rows.last().unwrap().revision.main, 98);
+        let mut wanted: Vec<_> = rows.iter().map(|row| row.revision).collect();
+        let in_order = revisions.records(&wanted).unwrap();
+        for (row, record) in rows.iter().zip(&in_order) {
+            assert_eq!(record.as_ref().unwrap().len(), row.record_bytes as usize);
+        }
+        wanted.reverse();
+        let mut backwards = revisions.records(&wanted).unwrap();
+        backwards.reverse();
+        assert_eq!(backwards, in_order);
+        assert_eq!(revisions.record(Revision::new(3, 7)).unwrap(), None);
+        assert_eq!(revisions.record(Revision::new(99, 0)).unwrap(), None);
+    }
+
+    #[test]
+    fn rows_are_those_between_and_whole_revisions() {
+        let revisions = fixture();
+        let all = revisions.rows(0, i64::MAX, usize::MAX).unwrap();
+        for (from, to) in [(0, 50), (41, 42), (90, 99), (98, 200), (99, 200)] {
+            let some = revisions.rows(from, to, usize::MAX).unwrap();
+            let expected = all
+                .iter()
+                .filter(|row| (from..to).contains(&row.revision.main));
+            assert!(some.iter().eq(expected), "{from}..{to}");
+        }
+        let limited = revisions.rows(0, i64::MAX, 5).unwrap();
+        assert_eq!(limited, all[..limited.len()]);
+        let next = &all[limited.len()];
+        assert_ne!(next.revision.main, limited.last().unwrap().revision.main);
+    }
+}

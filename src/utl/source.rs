@@ -22,7 +22,7 @@ use super::{failed, log};
 pub(super) const NATIVE_FILE: &str = "state.redb";
 /// Time between attempts to get a lock.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
-/// How the operating system's error for a call that would block, or the lack of a lock, is named.
+/// The exit code of a Go program that panics.
 const PANIC_CODE: u8 = 2;
 
 /// An open database.
@@ -58,7 +58,11 @@ pub(super) fn is_native(path: &Path) -> bool {
 pub(super) fn require_file(path: &Path) -> Result<(), String> {
     match path.metadata() {
         Ok(_) => Ok(()),
-        Err(error) => Err(format!("stat {}: {}", path.display(), os_error_text(&error))),
+        Err(error) => Err(format!(
+            "stat {}: {}",
+            path.display(),
+            os_error_text(&error)
+        )),
     }
 }
 
@@ -96,7 +100,7 @@ fn open_native(path: &Path, deadline: Option<Instant>) -> Result<Result<Source, 
     }
 }
 
-fn open_go(path: &Path, deadline: Option<Instant>) -> Result<Source, String> {
+pub(super) fn open_go(path: &Path, deadline: Option<Instant>) -> Result<Source, String> {
     let lock = OsFile::open(path).map_err(|error| go_text("open", path, &error))?;
     while !try_lock(&lock).map_err(|error| go_text("flock", path, &error))? {
         if is_over(deadline) {
