@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "leasepb/lease.proto",
         "v3lockpb/lock.proto",
         "v3electionpb/election.proto",
+        "grpc/health/v1/health.proto",
     ];
     let descriptors = protox::compile(files.map(|file| root.join(file)), [root])?;
     let mut prost = prost_build::Config::new();

@@ -20,6 +20,7 @@ pub mod node;
 pub mod pb;
 pub mod raft;
 pub mod rpc;
+pub mod server;
 pub mod store;
 pub mod systemd;
 pub mod tls;

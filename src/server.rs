@@ -81,7 +81,10 @@ fn errno(text: &str) -> i32 {
         ("no space left", nix::errno::Errno::ENOSPC),
         ("address already in use", nix::errno::Errno::EADDRINUSE),
     ];
-    known.iter().find(|(part, _)| text.contains(part)).map_or(0, |(_, errno)| *errno as i32)
+    known
+        .iter()
+        .find(|(part, _)| text.contains(part))
+        .map_or(0, |(_, errno)| *errno as i32)
 }
 
 async fn member(config: &Config) -> Result<(), Stop> {
@@ -108,9 +111,6 @@ async fn member(config: &Config) -> Result<(), Stop> {
     status::register_metrics(&running.handle, config);
     let node = running.handle.clone();
     let serving = listeners.serve_before_ready(config, &node);
-    let (_, empty) = tokio::sync::mpsc::channel(1);
-    let changes = std::mem::replace(&mut running.changes, empty);
-    let watches = crate::node::watch::spawn(node.clone(), changes, config.rpc.watch_progress_interval);
     notifier.status("waiting for a leader");
     let published = waiting(&notifier, Some(START_EXTENSION_MAX), running.published());
     let stopped_early = tokio::select! {
@@ -124,23 +124,26 @@ async fn member(config: &Config) -> Result<(), Stop> {
         tracing::info!(signal = name, "received signal; shutting down");
         return stop(running, &serving, &notifier, config).await;
     }
-    serving.serve_clients(config, &node, watches);
-    notifier.status(&status::text(&node, config).to_string());
+    serving.serve_clients(config, &node);
+    let line = status::Line::new(node.clone(), config);
+    notifier.status(&line.text().to_string());
     notifier.ready();
-    tokio::spawn(status::keep(notifier.clone(), node.clone(), Arc::new(config.clone())));
+    tokio::spawn(line.keep(notifier.clone()));
     tokio::spawn(watchdog(notifier.clone(), node.clone()));
     let outcome = loop {
         tokio::select! {
             failure = running.failures.recv() => {
                 break Err(failure.map_or(Stop::Failure("a thread ended".to_owned()), Stop::from));
             }
-            name = signals.stop() => {
-                tracing::info!(signal = name, "received signal; shutting down");
-                break Ok(());
-            }
-            () = signals.reload() => {
-                let _notice = notifier.reloading();
-                serving.reload_certificates();
+            asked = signals.next() => match asked {
+                Asked::Stop(name) => {
+                    tracing::info!(signal = name, "received signal; shutting down");
+                    break Ok(());
+                }
+                Asked::Reload => {
+                    let _notice = notifier.reloading();
+                    serving.reload_certificates();
+                }
             }
         }
     };
@@ -245,14 +248,28 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) -> &'static str {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "terminated",
-            _ = self.interrupt.recv() => "interrupt",
+            _ = self.terminate.recv() => Asked::Stop("terminated"),
+            _ = self.interrupt.recv() => Asked::Stop("interrupt"),
+            _ = self.hang_up.recv() => Asked::Reload,
         }
     }
 
-    async fn reload(&mut self) {
-        self.hang_up.recv().await;
+    /// Waits for a stop; there is nothing to reload yet.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Asked::Stop(name) = self.next().await {
+                return name;
+            }
+        }
     }
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// End; the signal as etcd names it.
+    Stop(&'static str),
+    /// Read certificates again.
+    Reload,
 }

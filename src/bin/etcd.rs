@@ -28,10 +28,7 @@ fn member(run: Run) -> ExitCode {
         return ExitCode::from(EXIT_CONFIG);
     }
     run.notes.into_iter().for_each(logging::emit);
-    // The server takes over here.
-    logging::emit(Line::info("would run").with("name", run.config.member.name.as_str()));
-    logging::flush();
-    ExitCode::SUCCESS
+    etcd::server::run(run.config)
 }
 
 fn end(done: Done) -> ExitCode {

@@ -83,13 +83,18 @@ impl Client {
         request: pb::RangeRequest,
         deadline: Deadline,
     ) -> Result<pb::RangeResponse, Error> {
-        let method = Method { path: "/etcdserverpb.KV/RangeStream", repeat: Repeat::Unsent };
+        let method = Method {
+            path: "/etcdserverpb.KV/RangeStream",
+            repeat: Repeat::Unsent,
+        };
         let chunks = async {
             let mut stream: Streaming<pb::RangeStreamResponse> =
                 self.server_stream(method, request, deadline).await?;
             let mut whole = pb::RangeResponse::default();
             while let Some(chunk) = stream.message().await.map_err(super::call::reworded)? {
-                let Some(mut chunk) = chunk.range_response else { continue };
+                let Some(mut chunk) = chunk.range_response else {
+                    continue;
+                };
                 whole.kvs.append(&mut chunk.kvs);
                 whole.header = chunk.header.or(whole.header);
                 whole.more |= chunk.more;
@@ -113,7 +118,11 @@ impl Client {
         &self,
         deadline: Deadline,
     ) -> Result<Streaming<pb::SnapshotResponse>, Status> {
-        let method = Method { path: "/etcdserverpb.Maintenance/Snapshot", repeat: Repeat::Safe };
-        self.server_stream(method, pb::SnapshotRequest {}, deadline).await
+        let method = Method {
+            path: "/etcdserverpb.Maintenance/Snapshot",
+            repeat: Repeat::Safe,
+        };
+        self.server_stream(method, pb::SnapshotRequest {}, deadline)
+            .await
     }
 }

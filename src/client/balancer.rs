@@ -21,7 +21,7 @@ const RECONNECT_MAX: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// All endpoints of a client.
-pub struct Balancer {
+pub(super) struct Balancer {
     shared: Arc<Shared>,
     options: Options,
     turn: AtomicUsize,
@@ -37,7 +37,7 @@ struct Shared {
 
 impl Balancer {
     /// A balancer over these endpoints. Nothing connects yet.
-    pub fn new(endpoints: Vec<Endpoint>, options: Options) -> Self {
+    pub(super) fn new(endpoints: Vec<Endpoint>, options: Options) -> Self {
         let turn = match endpoints.len() {
             0 | 1 => 0,
             several => rand::rng().random_range(0..several),
@@ -58,12 +58,12 @@ impl Balancer {
     }
 
     /// The endpoints.
-    pub fn endpoints(&self) -> &[Endpoint] {
+    pub(super) fn endpoints(&self) -> &[Endpoint] {
         &self.shared.endpoints
     }
 
     /// The next connection that is up; waits until there is one.
-    pub async fn next(&self) -> Connection {
+    pub(super) async fn next(&self) -> Connection {
         self.start();
         let mut changes = self.shared.changes.subscribe();
         loop {
@@ -77,7 +77,7 @@ impl Balancer {
     }
 
     /// Why the last connection attempt failed.
-    pub fn last_error(&self) -> Option<String> {
+    pub(super) fn last_error(&self) -> Option<String> {
         self.shared.last_error.lock().clone()
     }
 
@@ -96,7 +96,11 @@ impl Balancer {
             return;
         }
         for index in 0..self.shared.endpoints.len() {
-            tasks.spawn(keep_connected(Arc::clone(&self.shared), index, self.options.clone()));
+            tasks.spawn(keep_connected(
+                Arc::clone(&self.shared),
+                index,
+                self.options.clone(),
+            ));
         }
     }
 }

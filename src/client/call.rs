@@ -2,7 +2,7 @@
 
 use super::balancer::Balancer;
 use super::connection::Peer;
-use super::error::{Error, code_name, text};
+use super::error::{Error, text};
 use super::log::{Level, Value};
 use super::{Client, Credentials, Deadline};
 use crate::pb::etcdserverpb::AuthenticateRequest;
@@ -18,7 +18,7 @@ use tonic_prost::ProstCodec;
 
 /// A call's path and whether it may be repeated.
 #[derive(Clone, Copy, Debug)]
-pub struct Method {
+pub(super) struct Method {
     /// `/package.Service/Method`.
     pub path: &'static str,
     /// When a failed attempt is repeated.
@@ -27,7 +27,7 @@ pub struct Method {
 
 /// When a failed attempt is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub(super) enum Repeat {
     /// While the server is unavailable: doing it twice is harmless.
     Safe,
     /// Only when it surely was not sent.
@@ -35,7 +35,7 @@ pub enum Repeat {
 }
 
 /// What a message must be to travel.
-pub trait Message: prost::Message + Default + Send + Sync + 'static {}
+pub(super) trait Message: prost::Message + Default + Send + Sync + 'static {}
 impl<T: prost::Message + Default + Send + Sync + 'static> Message for T {}
 
 /// Attempts per call.
@@ -102,13 +102,18 @@ impl Client {
                 let path = PathAndQuery::from_static(method.path);
                 let request = self.request(request.clone(), deadline, false);
                 let mut grpc = self.grpc(connection.clone());
-                match grpc.server_streaming(request, path, ProstCodec::default()).await {
+                match grpc
+                    .server_streaming(request, path, ProstCodec::default())
+                    .await
+                {
                     Err(_) if connection.was_unsent() => {}
                     opened => return opened.map(tonic::Response::into_inner).map_err(reworded),
                 }
             }
         };
-        within(deadline, opening).await.unwrap_or_else(|_| Err(self.expired(false)))
+        within(deadline, opening)
+            .await
+            .unwrap_or_else(|_| Err(self.expired(false)))
     }
 
     /// Streams both ways. Requests already in the channel are sent at once; the server may answer only then.
@@ -123,7 +128,10 @@ impl Client {
         let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
         let request = self.request(requests, None, require_leader);
         let path = PathAndQuery::from_static(method.path);
-        let opened = self.grpc(connection).streaming(request, path, ProstCodec::default()).await;
+        let opened = self
+            .grpc(connection)
+            .streaming(request, path, ProstCodec::default())
+            .await;
         opened.map(tonic::Response::into_inner).map_err(reworded)
     }
 
@@ -135,7 +143,10 @@ impl Client {
         if user.is_empty() || password.is_empty() {
             return Ok(());
         }
-        let request = AuthenticateRequest { name: user.clone(), password: password.clone() };
+        let request = AuthenticateRequest {
+            name: user.clone(),
+            password: password.clone(),
+        };
         let token = match self.authenticate(request, deadline).await {
             Ok(response) => Some(response.token),
             Err(error) if error.is(text::AUTH_NOT_ENABLED) => None,
@@ -149,7 +160,8 @@ impl Client {
     async fn token_for_stream(&self, deadline: Deadline) -> Result<(), Status> {
         self.log_in(deadline).await.map_err(|error| {
             let fields = [("error", Value::from(error.to_string()))];
-            self.logger().log(Level::Error, "getting a token for a stream failed", &fields);
+            self.logger()
+                .log(Level::Error, "getting a token for a stream failed", &fields);
             match error {
                 Error::Etcd { code, text } | Error::Rpc { code, text } => Status::new(code, text),
                 Error::DeadlineExceeded => Status::deadline_exceeded(error.to_string()),
@@ -167,7 +179,10 @@ impl Client {
         let (size, limit) = (request.encoded_len(), self.inner.config.request_bytes_max);
         if size > limit {
             let text = format!("trying to send message larger than max ({size} vs. {limit})");
-            return Err(Failed { status: Status::resource_exhausted(text), peer: None });
+            return Err(Failed {
+                status: Status::resource_exhausted(text),
+                peer: None,
+            });
         }
         let mut peer = None;
         let calling = async {
@@ -187,11 +202,17 @@ impl Client {
         match result {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(status)) => Err(Failed { status, peer }),
-            Err(_) => Err(Failed { status: self.expired(peer.is_some()), peer }),
+            Err(_) => Err(Failed {
+                status: self.expired(peer.is_some()),
+                peer,
+            }),
         }
     }
 
-    fn grpc(&self, connection: super::connection::Connection) -> Grpc<super::connection::Connection> {
+    fn grpc(
+        &self,
+        connection: super::connection::Connection,
+    ) -> Grpc<super::connection::Connection> {
         let origin = connection.origin().clone();
         Grpc::with_origin(connection, origin)
             .max_decoding_message_size(self.inner.config.response_bytes_max)
@@ -204,7 +225,10 @@ impl Client {
             request.set_timeout(at.saturating_duration_since(Instant::now()));
         }
         let metadata = request.metadata_mut();
-        metadata.insert("client-api-version", MetadataValue::from_static(API_VERSION));
+        metadata.insert(
+            "client-api-version",
+            MetadataValue::from_static(API_VERSION),
+        );
         if require_leader {
             metadata.insert("hasleader", MetadataValue::from_static("true"));
         }
@@ -233,7 +257,9 @@ impl Client {
             return Ok(());
         }
         let pause = PAUSE.mul_f64(rand::rng().random_range(0.9..1.1));
-        within(deadline, tokio::time::sleep(pause)).await.map_err(|_| Error::DeadlineExceeded)
+        within(deadline, tokio::time::sleep(pause))
+            .await
+            .map_err(|_| Error::DeadlineExceeded)
     }
 
     fn needs_new_token(&self, error: &Error) -> bool {
@@ -267,19 +293,28 @@ impl Client {
             ("attempt", i64::from(attempt).into()),
             ("error", error.to_string().into()),
         ];
-        self.logger().log(Level::Warn, "retrying of unary invoker failed", &fields);
+        self.logger()
+            .log(Level::Warn, "retrying of unary invoker failed", &fields);
     }
 
     fn log_no_token(&self, error: &Error) {
-        let fields = [("target", self.target().into()), ("error", error.to_string().into())];
+        let fields = [
+            ("target", self.target().into()),
+            ("error", error.to_string().into()),
+        ];
         let message = "retrying of unary invoker failed to fetch new auth token";
         self.logger().log(Level::Warn, message, &fields);
     }
 
     fn target(&self) -> String {
         let endpoint = self.inner.balancer.endpoints().first();
-        let authority = endpoint.map(super::Endpoint::without_scheme).unwrap_or_default();
-        format!("etcd-endpoints://{:p}/{authority}", Arc::<Balancer>::as_ptr(&self.inner.balancer))
+        let authority = endpoint
+            .map(super::Endpoint::without_scheme)
+            .unwrap_or_default();
+        format!(
+            "etcd-endpoints://{:p}/{authority}",
+            Arc::<Balancer>::as_ptr(&self.inner.balancer)
+        )
     }
 }
 
@@ -293,7 +328,11 @@ struct Failed {
 fn describe(peer: Option<&Peer>) -> String {
     match peer {
         None => "Peer{Addr: <nil>, LocalAddr: <nil>, AuthInfo: <nil>}".to_owned(),
-        Some(Peer { remote, local, encrypted }) => {
+        Some(Peer {
+            remote,
+            local,
+            encrypted,
+        }) => {
             let security = if *encrypted { "tls" } else { "insecure" };
             format!("Peer{{Addr: '{remote}', LocalAddr: '{local}', AuthInfo: '{security}'}}")
         }
@@ -320,8 +359,9 @@ pub(super) fn reworded(status: Status) -> Status {
     if status.code() == Code::OutOfRange
         && let Some(rest) = status.message().strip_prefix(too_large)
     {
-        let mut numbers =
-            rest.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
+        let mut numbers = rest
+            .split(|c: char| !c.is_ascii_digit())
+            .filter(|number| !number.is_empty());
         let (size, limit) = (numbers.next().unwrap_or("?"), numbers.next().unwrap_or("?"));
         let text = format!("grpc: received message larger than max ({size} vs. {limit})");
         return Status::resource_exhausted(text);
@@ -333,9 +373,4 @@ pub(super) fn reworded(status: Status) -> Status {
 pub(super) fn is_final(status: &Status) -> bool {
     !matches!(status.code(), Code::Unavailable | Code::Internal)
         || status.message() == text::NO_LEADER
-}
-
-/// How a status reads in a log line.
-pub(super) fn describe_status(status: &Status) -> String {
-    format!("rpc error: code = {} desc = {}", code_name(status.code()), status.message())
 }

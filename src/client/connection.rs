@@ -24,7 +24,7 @@ use tonic::body::Body;
 
 /// How connections are made; the same for all endpoints of a client.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(super) struct Options {
     /// TLS, where it is used at all.
     pub tls: Option<Arc<Tls>>,
     /// A ping goes out when nothing was heard for so long while calls are open.
@@ -38,7 +38,7 @@ const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(10);
 
 /// The two ends of a connection, for log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub(super) struct Peer {
     /// The server's address.
     pub remote: String,
     /// Our address.
@@ -49,7 +49,7 @@ pub struct Peer {
 
 /// An established connection; clones share it.
 #[derive(Clone)]
-pub struct Connection {
+pub(super) struct Connection {
     sender: http2::SendRequest<Body>,
     peer: Arc<Peer>,
     origin: http::Uri,
@@ -57,11 +57,14 @@ pub struct Connection {
 }
 
 /// Completes when the connection has ended.
-pub type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Connection {
     /// Connects. The error is worded as Go's gRPC words it.
-    pub async fn open(endpoint: &Endpoint, options: &Options) -> Result<(Self, Driver), String> {
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        options: &Options,
+    ) -> Result<(Self, Driver), String> {
         let dialing = |error: String| format!("transport: Error while dialing: {error}");
         let (stream, remote, local) = dial(&endpoint.address).await.map_err(dialing)?;
         let stream: Box<dyn Stream> = match &options.tls {
@@ -74,7 +77,12 @@ impl Connection {
             }
         };
         let (up, mut is_up) = oneshot::channel();
-        let watched = FirstFrame { stream, head: [0; 9], seen: 0, up: Some(up) };
+        let watched = FirstFrame {
+            stream,
+            head: [0; 9],
+            seen: 0,
+            up: Some(up),
+        };
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(options.keepalive_time.max(KEEPALIVE_TIME_MIN))
@@ -92,45 +100,64 @@ impl Connection {
             },
             () = &mut driver => return Err("error reading server preface: EOF".to_owned()),
         }
-        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let scheme = if options.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let origin = http::Uri::builder()
             .scheme(scheme)
             .authority(endpoint.authority.as_str())
             .path_and_query("/")
             .build()
             .unwrap_or_else(|_| http::Uri::from_static("http://localhost/"));
-        let peer = Arc::new(Peer { remote, local, encrypted: options.tls.is_some() });
-        Ok((Self { sender, peer, origin, unsent: Arc::default() }, driver))
+        let peer = Arc::new(Peer {
+            remote,
+            local,
+            encrypted: options.tls.is_some(),
+        });
+        Ok((
+            Self {
+                sender,
+                peer,
+                origin,
+                unsent: Arc::default(),
+            },
+            driver,
+        ))
     }
 
     /// Whether calls can still be started on it.
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         !self.sender.is_closed()
     }
 
     /// Its two ends.
-    pub fn peer(&self) -> &Arc<Peer> {
+    pub(super) fn peer(&self) -> &Arc<Peer> {
         &self.peer
     }
 
     /// Scheme and authority of requests on it.
-    pub fn origin(&self) -> &http::Uri {
+    pub(super) fn origin(&self) -> &http::Uri {
         &self.origin
     }
 
     /// A handle for one call, whose [`Connection::was_unsent`] is its own.
-    pub fn for_one_call(&self) -> Self {
-        Self { unsent: Arc::default(), ..self.clone() }
+    pub(super) fn for_one_call(&self) -> Self {
+        Self {
+            unsent: Arc::default(),
+            ..self.clone()
+        }
     }
 
     /// Whether the call failed before any of it was given to the connection: it may be repeated, write or not.
-    pub fn was_unsent(&self) -> bool {
+    pub(super) fn was_unsent(&self) -> bool {
         self.unsent.load(Ordering::Relaxed)
     }
 }
 
 /// A response body whose errors are statuses.
-pub type ResponseBody = MapErr<Incoming, fn(hyper::Error) -> Status>;
+pub(super) type ResponseBody = MapErr<Incoming, fn(hyper::Error) -> Status>;
 
 impl tower::Service<http::Request<Body>> for Connection {
     type Response = http::Response<ResponseBody>;
@@ -159,12 +186,17 @@ impl tower::Service<http::Request<Body>> for Connection {
 /// The status of a call whose connection or stream broke.
 fn broken(error: hyper::Error) -> Status {
     let source = std::error::Error::source(&error).and_then(|e| e.downcast_ref::<h2::Error>());
-    match source.filter(|error| error.is_remote() && error.is_reset()).and_then(h2::Error::reason) {
+    match source
+        .filter(|error| error.is_remote() && error.is_reset())
+        .and_then(h2::Error::reason)
+    {
         Some(h2::Reason::CANCEL) => {
             Status::cancelled("stream terminated by RST_STREAM with error code: CANCEL")
         }
         Some(reason) if reason != h2::Reason::REFUSED_STREAM && reason != h2::Reason::NO_ERROR => {
-            Status::internal(format!("stream terminated by RST_STREAM with error code: {reason:?}"))
+            Status::internal(format!(
+                "stream terminated by RST_STREAM with error code: {reason:?}"
+            ))
         }
         _ => Status::unavailable(format!("error reading from server: {error}")),
     }
@@ -174,9 +206,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Connects to an address: the stream, and the names of its two ends.
-pub(super) async fn dial(
-    address: &Address,
-) -> Result<(Box<dyn Stream>, String, String), String> {
+pub(super) async fn dial(address: &Address) -> Result<(Box<dyn Stream>, String, String), String> {
     match address {
         Address::Bad(why) => Err(why.clone()),
         Address::Unix(path) => {
@@ -190,7 +220,11 @@ pub(super) async fn dial(
             let stream = dial_tcp(host, *port).await?;
             let remote = stream.peer_addr().map(|address| address.to_string());
             let local = stream.local_addr().map(|address| address.to_string());
-            Ok((Box::new(stream), remote.unwrap_or_default(), local.unwrap_or_default()))
+            Ok((
+                Box::new(stream),
+                remote.unwrap_or_default(),
+                local.unwrap_or_default(),
+            ))
         }
     }
 }
@@ -285,4 +319,3 @@ impl AsyncWrite for FirstFrame {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
-

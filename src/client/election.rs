@@ -22,8 +22,17 @@ impl<'a> Election<'a> {
     /// The election of this name; nothing happens yet.
     pub fn new(session: &'a Session, name: &[u8]) -> Self {
         let prefix = [name, b"/"].concat();
-        let key = [prefix.as_slice(), format!("{:x}", session.lease()).as_bytes()].concat();
-        Self { session, prefix, key, revision: 0 }
+        let key = [
+            prefix.as_slice(),
+            format!("{:x}", session.lease()).as_bytes(),
+        ]
+        .concat();
+        Self {
+            session,
+            prefix,
+            key,
+            revision: 0,
+        }
     }
 
     /// Stands with a proposal and waits to be elected. When `gave_up` fires first, the candidacy ends.
@@ -45,8 +54,10 @@ impl<'a> Election<'a> {
 
     /// Gives leadership or candidacy up.
     pub async fn resign(&mut self) -> Result<(), Error> {
-        let delete =
-            pb::DeleteRangeRequest { key: self.key.clone().into(), ..Default::default() };
+        let delete = pb::DeleteRangeRequest {
+            key: self.key.clone().into(),
+            ..Default::default()
+        };
         let request = pb::TxnRequest {
             compare: vec![created_at(&self.key, self.revision)],
             success: vec![op(request_op::Request::RequestDeleteRange(delete))],
@@ -75,10 +86,13 @@ impl<'a> Election<'a> {
         let client = self.session.client();
         let answer = client.txn(request, None).await?;
         self.revision = answer.header.unwrap_or_default().revision;
-        let own = answer.responses.into_iter().find_map(|response| match response.response {
-            Some(response_op::Response::ResponseRange(range)) => range.kvs.into_iter().next(),
-            _ => None,
-        });
+        let own = answer
+            .responses
+            .into_iter()
+            .find_map(|response| match response.response {
+                Some(response_op::Response::ResponseRange(range)) => range.kvs.into_iter().next(),
+                _ => None,
+            });
         // The key is there already: an attempt whose answer was lost put it.
         if let Some(own) = own.map(KeyValue::into_fields) {
             self.revision = own.create_revision;
@@ -132,7 +146,10 @@ pub(super) async fn observe(
                     break 'watching;
                 }
                 let header = response.header.unwrap_or_default();
-                if report(&leaders, header, kv.unwrap_or_default()).await.is_err() {
+                if report(&leaders, header, kv.unwrap_or_default())
+                    .await
+                    .is_err()
+                {
                     return Ok(());
                 }
             }
@@ -157,8 +174,13 @@ async fn first_put(
         if let Some(error) = response.error() {
             return Err(error);
         }
-        let put = response.events.into_iter().map(crate::pb::Event::into_fields);
-        let put = put.filter(|event| event.r#type() == EventType::Put).find_map(|event| event.kv);
+        let put = response
+            .events
+            .into_iter()
+            .map(crate::pb::Event::into_fields);
+        let put = put
+            .filter(|event| event.r#type() == EventType::Put)
+            .find_map(|event| event.kv);
         if let Some(leader) = put {
             let mut header = response.header.unwrap_or_default();
             header.revision = leader.fields().mod_revision;
@@ -172,8 +194,12 @@ async fn report(
     header: pb::ResponseHeader,
     leader: KeyValue,
 ) -> Result<(), mpsc::error::SendError<pb::RangeResponse>> {
-    let answer =
-        pb::RangeResponse { header: Some(header), kvs: vec![leader], more: false, count: 0 };
+    let answer = pb::RangeResponse {
+        header: Some(header),
+        kvs: vec![leader],
+        more: false,
+        count: 0,
+    };
     leaders.send(answer).await
 }
 

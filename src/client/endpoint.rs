@@ -51,7 +51,11 @@ impl Endpoint {
         for (scheme, security) in [("unix:", Security::Optional), ("unixs:", Security::Tls)] {
             if let Some(rest) = text.strip_prefix(scheme) {
                 let path = rest.strip_prefix("//").unwrap_or(rest);
-                let base = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+                let base = path
+                    .trim_end_matches('/')
+                    .rsplit('/')
+                    .next()
+                    .unwrap_or_default();
                 return Self {
                     text: text.to_owned(),
                     address: Address::Unix(PathBuf::from(path)),
@@ -94,7 +98,9 @@ impl Endpoint {
         if let Some((_, rest)) = text.split_once("://") {
             return rest;
         }
-        text.strip_prefix("unix:").or_else(|| text.strip_prefix("unixs:")).unwrap_or(text)
+        text.strip_prefix("unix:")
+            .or_else(|| text.strip_prefix("unixs:"))
+            .unwrap_or(text)
     }
 }
 
@@ -103,12 +109,17 @@ fn host_and_port(text: &str) -> Address {
     let Some((host, port)) = text.rsplit_once(':') else {
         return bad("missing port in address");
     };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     if bare.is_none() && host.contains(':') {
         return bad("too many colons in address");
     }
     match port.parse() {
-        Ok(port) => Address::Tcp { host: bare.unwrap_or(host).to_owned(), port },
+        Ok(port) => Address::Tcp {
+            host: bare.unwrap_or(host).to_owned(),
+            port,
+        },
         Err(_) => Address::Bad(format!("dial tcp: lookup tcp/{port}: unknown port")),
     }
 }
@@ -118,23 +129,55 @@ mod tests {
     use super::*;
 
     fn tcp(host: &str, port: u16) -> Address {
-        Address::Tcp { host: host.to_owned(), port }
+        Address::Tcp {
+            host: host.to_owned(),
+            port,
+        }
     }
 
     #[test]
     fn every_form_of_endpoint() {
         let unix = |path: &str| Address::Unix(PathBuf::from(path));
         for (text, address, authority, security) in [
-            ("127.0.0.1:2379", tcp("127.0.0.1", 2379), "127.0.0.1:2379", Security::Optional),
+            (
+                "127.0.0.1:2379",
+                tcp("127.0.0.1", 2379),
+                "127.0.0.1:2379",
+                Security::Optional,
+            ),
             ("http://h:1/x", tcp("h", 1), "h:1", Security::Plain),
-            ("https://[::1]:2379", tcp("::1", 2379), "[::1]:2379", Security::Tls),
-            ("unix:localhost:20000", unix("localhost:20000"), "localhost:20000", Security::Optional),
-            ("unix:///run/etcd.sock", unix("/run/etcd.sock"), "etcd.sock", Security::Optional),
-            ("unixs://localhost:20000", unix("localhost:20000"), "localhost:20000", Security::Tls),
+            (
+                "https://[::1]:2379",
+                tcp("::1", 2379),
+                "[::1]:2379",
+                Security::Tls,
+            ),
+            (
+                "unix:localhost:20000",
+                unix("localhost:20000"),
+                "localhost:20000",
+                Security::Optional,
+            ),
+            (
+                "unix:///run/etcd.sock",
+                unix("/run/etcd.sock"),
+                "etcd.sock",
+                Security::Optional,
+            ),
+            (
+                "unixs://localhost:20000",
+                unix("localhost:20000"),
+                "localhost:20000",
+                Security::Tls,
+            ),
         ] {
             let endpoint = Endpoint::parse(text);
             assert_eq!(
-                (endpoint.address, endpoint.authority.as_str(), endpoint.security),
+                (
+                    endpoint.address,
+                    endpoint.authority.as_str(),
+                    endpoint.security
+                ),
                 (address, authority, security),
                 "{text}"
             );
@@ -147,14 +190,23 @@ mod tests {
             Address::Bad(why) => why,
             other => panic!("{text} is {other:?}"),
         };
-        assert_eq!(bad("http://h"), "dial tcp: address h: missing port in address");
-        assert_eq!(bad("::1:2379"), "dial tcp: address ::1:2379: too many colons in address");
+        assert_eq!(
+            bad("http://h"),
+            "dial tcp: address h: missing port in address"
+        );
+        assert_eq!(
+            bad("::1:2379"),
+            "dial tcp: address ::1:2379: too many colons in address"
+        );
         assert_eq!(bad("h:port"), "dial tcp: lookup tcp/port: unknown port");
     }
 
     #[test]
     fn certificates_are_checked_for_the_host() {
         assert_eq!(Endpoint::parse("https://[::1]:2379").server_name(), "::1");
-        assert_eq!(Endpoint::parse("unixs:localhost:20000").server_name(), "localhost");
+        assert_eq!(
+            Endpoint::parse("unixs:localhost:20000").server_name(),
+            "localhost"
+        );
     }
 }

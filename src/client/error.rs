@@ -54,7 +54,10 @@ impl Error {
     /// The error a server puts into words, as in a cancelled watch.
     pub fn from_reason(reason: &str) -> Self {
         match is_known(reason) {
-            true => Self::Etcd { code: Code::Unknown, text: reason.to_owned() },
+            true => Self::Etcd {
+                code: Code::Unknown,
+                text: reason.to_owned(),
+            },
             false => Self::Local(reason.to_owned()),
         }
     }
@@ -188,7 +191,10 @@ mod tests {
     #[test]
     fn known_texts_print_bare_others_with_their_code() {
         let known = Status::not_found("etcdserver: requested lease not found");
-        assert_eq!(Error::from_status(&known, false).to_string(), text::LEASE_NOT_FOUND);
+        assert_eq!(
+            Error::from_status(&known, false).to_string(),
+            text::LEASE_NOT_FOUND
+        );
         let unknown = Status::cancelled("etcdserver: unknown method");
         assert_eq!(
             Error::from_status(&unknown, false).to_string(),

@@ -19,8 +19,10 @@ const HORIZON: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// Answers that wait for the consumer.
 const RESPONSES_MAX: usize = 16;
 
-const KEEP_ALIVE: Method =
-    Method { path: "/etcdserverpb.Lease/LeaseKeepAlive", repeat: Repeat::Safe };
+const KEEP_ALIVE: Method = Method {
+    path: "/etcdserverpb.Lease/LeaseKeepAlive",
+    repeat: Repeat::Safe,
+};
 
 /// Answers to keep-alive requests; ends when the lease is gone or nothing was heard for its time to live.
 pub type KeepAlive = mpsc::Receiver<LeaseKeepAliveResponse>;
@@ -54,7 +56,10 @@ impl Client {
             match self.renew(id).await {
                 Ok(answer) if answer.ttl <= 0 => {
                     let text = text::LEASE_NOT_FOUND.to_owned();
-                    return Err(Error::Etcd { code: Code::NotFound, text });
+                    return Err(Error::Etcd {
+                        code: Code::NotFound,
+                        text,
+                    });
                 }
                 Ok(answer) => return Ok(answer),
                 Err(status) if is_final(&status) => {
@@ -70,7 +75,10 @@ impl Client {
 
     async fn renew(&self, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
         let (_requests, mut stream) = self.open_keep_alive(id, false).await?;
-        stream.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))
+        stream
+            .message()
+            .await?
+            .ok_or_else(|| Status::unavailable("the stream ended"))
     }
 
     /// A stream whose first request is on its way.
@@ -79,7 +87,10 @@ impl Client {
         id: i64,
         require_leader: bool,
     ) -> Result<
-        (mpsc::Sender<LeaseKeepAliveRequest>, Streaming<LeaseKeepAliveResponse>),
+        (
+            mpsc::Sender<LeaseKeepAliveRequest>,
+            Streaming<LeaseKeepAliveResponse>,
+        ),
         Status,
     > {
         let (requests, receiver) = mpsc::channel(1);

@@ -62,30 +62,44 @@ impl From<i64> for Value {
 #[derive(Clone, Copy, Debug)]
 pub struct Logger {
     name: Option<&'static str>,
-    lowest: Option<Level>,
+    lowest: Level,
 }
 
 impl Logger {
     /// A logger with this name; its lowest level comes from `ETCD_CLIENT_DEBUG`.
     pub fn client(name: &'static str) -> Self {
         let lowest = match std::env::var("ETCD_CLIENT_DEBUG").as_deref() {
-            Ok("warn" | "WARN") => Some(Level::Warn),
-            Ok("error" | "ERROR") => Some(Level::Error),
-            Ok("dpanic" | "panic" | "fatal" | "DPANIC" | "PANIC" | "FATAL") => Some(Level::Fatal),
-            _ => Some(Level::Info),
+            Ok("warn" | "WARN") => Level::Warn,
+            Ok("error" | "ERROR") => Level::Error,
+            Ok("dpanic" | "panic" | "fatal" | "DPANIC" | "PANIC" | "FATAL") => Level::Fatal,
+            _ => Level::Info,
         };
-        Self { name: Some(name), lowest }
+        Self {
+            name: Some(name),
+            lowest,
+        }
     }
 
     /// The nameless logger of a command.
     pub const fn plain() -> Self {
-        Self { name: None, lowest: None }
+        Self {
+            name: None,
+            lowest: Level::Info,
+        }
+    }
+
+    /// A logger of nothing but the end of the program.
+    pub const fn silent() -> Self {
+        Self {
+            name: None,
+            lowest: Level::Fatal,
+        }
     }
 
     /// Prints one line.
     #[track_caller]
     pub fn log(&self, level: Level, message: &str, fields: &[(&str, Value)]) {
-        if self.lowest.is_some_and(|lowest| level < lowest) {
+        if level < self.lowest {
             return;
         }
         let line = self.line(level, message, fields, Location::caller());
@@ -100,12 +114,21 @@ impl Logger {
         fields: &[(&str, Value)],
         caller: &Location<'_>,
     ) -> String {
-        let mut line = format!("{{\"level\":\"{}\",\"ts\":\"{}\"", level.name(), timestamp());
+        let mut line = format!(
+            "{{\"level\":\"{}\",\"ts\":\"{}\"",
+            level.name(),
+            timestamp()
+        );
         if let Some(name) = self.name {
             let _ = write!(line, ",\"logger\":{}", quoted(name));
         }
         let file = caller.file().strip_prefix("src/").unwrap_or(caller.file());
-        let _ = write!(line, ",\"caller\":\"{file}:{}\",\"msg\":{}", caller.line(), quoted(message));
+        let _ = write!(
+            line,
+            ",\"caller\":\"{file}:{}\",\"msg\":{}",
+            caller.line(),
+            quoted(message)
+        );
         for (key, value) in fields {
             let _ = match value {
                 Value::Text(text) => write!(line, ",{}:{}", quoted(key), quoted(text)),
@@ -125,7 +148,10 @@ fn quoted(text: &str) -> String {
 }
 
 fn timestamp() -> String {
-    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S.%6f%z").to_string().replace("+0000", "Z")
+    jiff::Zoned::now()
+        .strftime("%Y-%m-%dT%H:%M:%S.%6f%z")
+        .to_string()
+        .replace("+0000", "Z")
 }
 
 #[cfg(test)]
@@ -134,15 +160,30 @@ mod tests {
 
     #[test]
     fn a_line_has_etcds_keys_in_etcds_order() {
-        let logger = Logger { name: Some("etcd-client"), lowest: None };
-        let fields = [("attempt", Value::from(0)), ("error", Value::from("a \"b\""))];
+        let logger = Logger {
+            name: Some("etcd-client"),
+            lowest: Level::Info,
+        };
+        let fields = [
+            ("attempt", Value::from(0)),
+            ("error", Value::from("a \"b\"")),
+        ];
         let line = logger.line(Level::Error, "it failed", &fields, Location::caller());
         let parsed: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(&line).unwrap();
         let keys: Vec<_> = parsed.keys().map(String::as_str).collect();
         assert_eq!(
             keys,
-            ["level", "ts", "logger", "caller", "msg", "attempt", "error", "stacktrace"]
+            [
+                "level",
+                "ts",
+                "logger",
+                "caller",
+                "msg",
+                "attempt",
+                "error",
+                "stacktrace"
+            ]
         );
         assert_eq!(parsed["error"], "a \"b\"");
         assert_eq!(parsed["attempt"], 0);

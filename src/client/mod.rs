@@ -21,10 +21,11 @@ mod discovery;
 mod election;
 mod endpoint;
 mod error;
-mod http;
+mod fetch;
 mod lease;
 pub mod log;
 mod mutex;
+mod probe;
 mod range;
 mod session;
 mod tls;
@@ -32,18 +33,18 @@ mod watch;
 
 pub use discovery::discover_endpoints;
 pub use election::Election;
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Security};
 pub use error::{Error, code_name, os_error_text, text};
-pub use http::http_get;
+pub use fetch::{HttpAnswer, http_get};
 pub use lease::KeepAlive;
 pub use mutex::Mutex;
+pub use probe::{Probe, probe};
 pub use range::{ALL_KEYS, prefix_end};
 pub use session::{Session, TTL_SECONDS_DEFAULT};
 pub use tls::{Tls, TlsOptions};
 pub use watch::{WatchResponse, WatchStream, Watcher};
 
 use balancer::Balancer;
-use endpoint::Security;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,8 +70,8 @@ pub struct Config {
     pub tls: Option<Arc<Tls>>,
     /// Who calls.
     pub credentials: Credentials,
-    /// The name in log lines.
-    pub log_name: &'static str,
+    /// Where log lines go.
+    pub logger: log::Logger,
 }
 
 impl Config {
@@ -107,7 +108,6 @@ struct Inner {
     config: Config,
     balancer: Arc<Balancer>,
     token: parking_lot::Mutex<Option<String>>,
-    logger: log::Logger,
 }
 
 impl Client {
@@ -129,10 +129,11 @@ impl Client {
         let inner = Inner {
             balancer: Arc::new(balancer),
             token: parking_lot::Mutex::new(token),
-            logger: log::Logger::client(config.log_name),
             config,
         };
-        let client = Self { inner: Arc::new(inner) };
+        let client = Self {
+            inner: Arc::new(inner),
+        };
         let deadline = match client.inner.config.dial_timeout {
             Duration::ZERO => None,
             timeout => Some(tokio::time::Instant::now() + timeout),
@@ -148,7 +149,12 @@ impl Client {
 
     /// Where this client's log lines go.
     pub fn logger(&self) -> &log::Logger {
-        &self.inner.logger
+        &self.inner.config.logger
+    }
+
+    /// Why the last attempt to connect failed.
+    pub fn last_connection_error(&self) -> Option<String> {
+        self.inner.balancer.last_error()
     }
 
     /// The same client, calling one endpoint only.
@@ -157,10 +163,19 @@ impl Client {
         if matches!(inner.config.endpoints.as_slice(), [only] if only == endpoint) {
             return Ok(self.clone());
         }
-        let config = Config { endpoints: vec![endpoint.to_owned()], ..inner.config.clone() };
+        let config = Config {
+            endpoints: vec![endpoint.to_owned()],
+            ..inner.config.clone()
+        };
         let balancer = Arc::new(balancer_of(&config, &config.endpoints)?);
         let token = parking_lot::Mutex::new(inner.token.lock().clone());
-        Ok(Self { inner: Arc::new(Inner { config, balancer, token, logger: inner.logger }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                balancer,
+                token,
+            }),
+        })
     }
 }
 

@@ -22,8 +22,17 @@ impl<'a> Mutex<'a> {
     /// The lock of this name; nothing happens yet.
     pub fn new(session: &'a Session, name: &[u8]) -> Self {
         let prefix = [name, b"/"].concat();
-        let key = [prefix.as_slice(), format!("{:x}", session.lease()).as_bytes()].concat();
-        Self { session, prefix, key, revision: 0 }
+        let key = [
+            prefix.as_slice(),
+            format!("{:x}", session.lease()).as_bytes(),
+        ]
+        .concat();
+        Self {
+            session,
+            prefix,
+            key,
+            revision: 0,
+        }
     }
 
     /// Waits for the lock. When `gave_up` fires first, the place in the queue is given up.
@@ -54,9 +63,15 @@ impl<'a> Mutex<'a> {
 
     /// Gives the lock, or the place in its queue, up.
     pub async fn unlock(&mut self) -> Result<(), Error> {
-        let request =
-            pb::DeleteRangeRequest { key: self.key.clone().into(), ..Default::default() };
-        self.session.client().delete_range(request, None).await.map(drop)
+        let request = pb::DeleteRangeRequest {
+            key: self.key.clone().into(),
+            ..Default::default()
+        };
+        self.session
+            .client()
+            .delete_range(request, None)
+            .await
+            .map(drop)
     }
 
     /// The key that stands for this holder.
@@ -92,12 +107,17 @@ impl<'a> Mutex<'a> {
         };
         let answer = self.session.client().txn(request, None).await?;
         let header = answer.header.unwrap_or_default();
-        let mut ranges = answer.responses.into_iter().map(|response| match response.response {
-            Some(response_op::Response::ResponseRange(range)) => {
-                range.kvs.into_iter().next().map(|pair| pair.into_fields().create_revision)
-            }
-            _ => None,
-        });
+        let mut ranges = answer
+            .responses
+            .into_iter()
+            .map(|response| match response.response {
+                Some(response_op::Response::ResponseRange(range)) => range
+                    .kvs
+                    .into_iter()
+                    .next()
+                    .map(|pair| pair.into_fields().create_revision),
+                _ => None,
+            });
         let own = ranges.next().flatten();
         self.revision = match answer.succeeded {
             true => header.revision,
@@ -125,12 +145,17 @@ pub(super) fn created_at(key: &[u8], revision: i64) -> pb::Compare {
 
 /// One operation of a transaction.
 pub(super) fn op(request: request_op::Request) -> pb::RequestOp {
-    pb::RequestOp { request: Some(request) }
+    pb::RequestOp {
+        request: Some(request),
+    }
 }
 
 /// Reads one key.
 pub(super) fn key_only(key: &[u8]) -> pb::RangeRequest {
-    pb::RangeRequest { key: key.to_vec().into(), ..Default::default() }
+    pb::RangeRequest {
+        key: key.to_vec().into(),
+        ..Default::default()
+    }
 }
 
 /// Does the work unless the caller gives up first.
@@ -170,13 +195,21 @@ pub(super) async fn wait_for_predecessors(
 }
 
 async fn wait_for_delete(client: &Client, key: bytes::Bytes, from: i64) -> Result<(), Error> {
-    let request = pb::WatchCreateRequest { key, start_revision: from, ..Default::default() };
+    let request = pb::WatchCreateRequest {
+        key,
+        start_revision: from,
+        ..Default::default()
+    };
     let mut watcher = client.watch(request).await;
     while let Some(response) = watcher.next().await {
         if let Some(error) = response.error() {
             return Err(error);
         }
-        if response.events.into_iter().any(|e| e.into_fields().r#type() == EventType::Delete) {
+        if response
+            .events
+            .into_iter()
+            .any(|e| e.into_fields().r#type() == EventType::Delete)
+        {
             return Ok(());
         }
     }

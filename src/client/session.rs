@@ -27,7 +27,9 @@ impl Session {
                 TTL_SECONDS_DEFAULT
             }
         };
-        let granted = client.lease_grant(LeaseGrantRequest { ttl, id: 0 }, None).await?;
+        let granted = client
+            .lease_grant(LeaseGrantRequest { ttl, id: 0 }, None)
+            .await?;
         let mut answers = client.keep_alive(granted.id);
         let lost = CancellationToken::new();
         let report = lost.clone();
@@ -35,7 +37,11 @@ impl Session {
             while answers.recv().await.is_some() {}
             report.cancel();
         });
-        Ok(Self { client: client.clone(), lease: granted.id, lost })
+        Ok(Self {
+            client: client.clone(),
+            lease: granted.id,
+            lost,
+        })
     }
 
     /// The client.

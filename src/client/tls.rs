@@ -36,6 +36,7 @@ pub struct TlsOptions {
 #[derive(Debug)]
 pub struct Tls {
     config: Arc<ClientConfig>,
+    verifier: Arc<dyn ServerCertVerifier>,
     server_name: String,
 }
 
@@ -66,13 +67,19 @@ impl TlsOptions {
             true => Arc::new(AcceptAny(provider)),
             false => Arc::new(Verifier::new(anchors, provider)?),
         };
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let builder = builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&verifier));
         let mut config = match identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(local)?,
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Tls { config: Arc::new(config), server_name: self.server_name.clone() })
+        Ok(Tls {
+            config: Arc::new(config),
+            verifier,
+            server_name: self.server_name.clone(),
+        })
     }
 
     fn identity(
@@ -93,9 +100,12 @@ impl TlsOptions {
             let none = "tls: failed to find any PEM data in certificate input";
             return Err(Error::Local(none.to_owned()));
         }
-        let key = rustls_pemfile::private_key(&mut key.as_slice()).ok().flatten().ok_or_else(
-            || Error::Local("tls: failed to find any PEM data in key input".to_owned()),
-        )?;
+        let key = rustls_pemfile::private_key(&mut key.as_slice())
+            .ok()
+            .flatten()
+            .ok_or_else(|| {
+                Error::Local("tls: failed to find any PEM data in key input".to_owned())
+            })?;
         Ok(Some((chain, key)))
     }
 
@@ -112,11 +122,43 @@ impl TlsOptions {
 }
 
 impl Tls {
+    /// A configuration that accepts any server; for looking at its certificate only.
+    pub(super) fn accepting_any() -> Option<Self> {
+        let options = TlsOptions {
+            insecure_skip_verify: true,
+            ..TlsOptions::default()
+        };
+        options.build().ok()
+    }
+
+    /// Checks a server's certificate as a handshake would.
+    pub(super) fn check(
+        &self,
+        server_name: &str,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<(), String> {
+        let name = match self.server_name.is_empty() {
+            true => server_name,
+            false => &self.server_name,
+        };
+        let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
+        let now = UnixTime::now();
+        let verified =
+            self.verifier
+                .verify_server_cert(certificate, intermediates, &name, &[], now);
+        verified.map(drop).map_err(|error| error.to_string())
+    }
+
     /// The same for HTTP/1.
     pub fn http1(&self) -> Self {
         let mut config = (*self.config).clone();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { config: Arc::new(config), server_name: self.server_name.clone() }
+        Self {
+            config: Arc::new(config),
+            verifier: Arc::clone(&self.verifier),
+            server_name: self.server_name.clone(),
+        }
     }
 
     /// Does the handshake for a server of this name.
@@ -132,7 +174,10 @@ impl Tls {
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| format!("tls: {name:?} is not a name a certificate can have"))?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        connector.connect(name, stream).await.map_err(|error| format!("tls: {error}"))
+        connector
+            .connect(name, stream)
+            .await
+            .map_err(|error| format!("tls: {error}"))
     }
 }
 
@@ -160,12 +205,18 @@ fn system_anchors() -> Vec<CertificateDer<'static>> {
         "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
         "/etc/ssl/cert.pem",
     ];
-    let given = std::env::var("SSL_CERT_FILE").ok().filter(|file| !file.is_empty());
+    let given = std::env::var("SSL_CERT_FILE")
+        .ok()
+        .filter(|file| !file.is_empty());
     let bundle = match &given {
         Some(file) => std::fs::read(file).ok(),
         None => BUNDLES.iter().find_map(|file| std::fs::read(file).ok()),
     };
-    let parse = |pem: Vec<u8>| rustls_pemfile::certs(&mut pem.as_slice()).flatten().collect();
+    let parse = |pem: Vec<u8>| {
+        rustls_pemfile::certs(&mut pem.as_slice())
+            .flatten()
+            .collect()
+    };
     let mut anchors: Vec<CertificateDer<'static>> = bundle.map(parse).unwrap_or_default();
     for directory in std::env::var("SSL_CERT_DIR").unwrap_or_default().split(':') {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -196,7 +247,11 @@ impl Verifier {
             WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
                 .build()
                 .ok();
-        Ok(Self { chain, anchors, provider })
+        Ok(Self {
+            chain,
+            anchors,
+            provider,
+        })
     }
 
     fn is_pinned(
@@ -229,14 +284,12 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = self.chain.as_ref().ok_or(rustls::CertificateError::UnknownIssuer)?;
-        let verified = chain.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
+        let chain = self
+            .chain
+            .as_ref()
+            .ok_or(rustls::CertificateError::UnknownIssuer)?;
+        let verified =
+            chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             Err(_) if self.is_pinned(end_entity, server_name, now) => {
                 Ok(ServerCertVerified::assertion())
@@ -266,7 +319,9 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

@@ -29,7 +29,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// What the server uses as a watch id in answers to all watchers.
 const EVERY_WATCHER: i64 = -1;
 
-const WATCH: Method = Method { path: "/etcdserverpb.Watch/Watch", repeat: Repeat::Unsent };
+const WATCH: Method = Method {
+    path: "/etcdserverpb.Watch/Watch",
+    repeat: Repeat::Unsent,
+};
 
 /// One answer of the server to one watcher.
 #[derive(Clone, Debug, Default)]
@@ -54,10 +57,16 @@ impl WatchResponse {
         }
         if self.compact_revision != 0 {
             let text = text::COMPACTED.to_owned();
-            return Some(Error::Etcd { code: Code::OutOfRange, text });
+            return Some(Error::Etcd {
+                code: Code::OutOfRange,
+                text,
+            });
         }
         let text = text::FUTURE_REVISION.to_owned();
-        self.canceled.then_some(Error::Etcd { code: Code::OutOfRange, text })
+        self.canceled.then_some(Error::Etcd {
+            code: Code::OutOfRange,
+            text,
+        })
     }
 
     /// Whether it only says how far the watch has come.
@@ -114,7 +123,10 @@ impl WatchStream {
         let (sender, responses) = mpsc::channel(RESPONSES_MAX);
         // A task that has ended has dropped the sender, which ends the watcher too.
         let _ = self.commands.send(Command::Watch(request, sender)).await;
-        Watcher { responses, commands: self.commands.clone() }
+        Watcher {
+            responses,
+            commands: self.commands.clone(),
+        }
     }
 
     /// Asks for a progress answer to all watchers.
@@ -223,7 +235,12 @@ impl Task {
         match command {
             Command::Watch(request, responses) => {
                 let registering = self.watchers.iter().any(|watcher| watcher.id.is_none());
-                self.watchers.push(Registration { request, id: None, responses, partial: None });
+                self.watchers.push(Registration {
+                    request,
+                    id: None,
+                    responses,
+                    partial: None,
+                });
                 if !registering {
                     self.register_next(requests).await;
                 }
@@ -233,7 +250,9 @@ impl Task {
                 send(requests, progress).await;
             }
             Command::Dropped => {
-                for watcher in self.watchers.extract_if(.., |watcher| watcher.responses.is_closed())
+                for watcher in self
+                    .watchers
+                    .extract_if(.., |watcher| watcher.responses.is_closed())
                 {
                     if let Some(id) = watcher.id {
                         cancel(requests, id).await;
@@ -260,12 +279,19 @@ impl Task {
             return;
         }
         if response.watch_id == EVERY_WATCHER {
-            for watcher in self.watchers.iter_mut().filter(|watcher| watcher.id.is_some()) {
+            for watcher in self
+                .watchers
+                .iter_mut()
+                .filter(|watcher| watcher.id.is_some())
+            {
                 watcher.deliver(response.clone()).await;
             }
             return;
         }
-        let found = self.watchers.iter().position(|w| w.id == Some(response.watch_id));
+        let found = self
+            .watchers
+            .iter()
+            .position(|w| w.id == Some(response.watch_id));
         let Some(index) = found else {
             return cancel(requests, response.watch_id).await;
         };
@@ -280,14 +306,20 @@ impl Task {
 
     /// The answer to the one registration that is under way.
     async fn created(&mut self, response: pb::WatchResponse) {
-        let Some(index) = self.watchers.iter().position(|watcher| watcher.id.is_none()) else {
+        let Some(index) = self
+            .watchers
+            .iter()
+            .position(|watcher| watcher.id.is_none())
+        else {
             return;
         };
         if response.watch_id == EVERY_WATCHER
             || (response.canceled && !response.cancel_reason.is_empty())
         {
             let refused = self.watchers.remove(index);
-            refused.end(Error::from_reason(&response.cancel_reason)).await;
+            refused
+                .end(Error::from_reason(&response.cancel_reason))
+                .await;
             return;
         }
         let watcher = &mut self.watchers[index];
@@ -314,7 +346,10 @@ impl Registration {
             None => response,
             Some(mut partial) => {
                 partial.events.extend(response.events);
-                pb::WatchResponse { events: partial.events, ..response }
+                pb::WatchResponse {
+                    events: partial.events,
+                    ..response
+                }
             }
         };
         if whole.fragment {
@@ -339,8 +374,11 @@ impl Registration {
     }
 
     async fn end(self, error: Error) {
-        let last =
-            WatchResponse { canceled: true, failure: Some(error), ..WatchResponse::default() };
+        let last = WatchResponse {
+            canceled: true,
+            failure: Some(error),
+            ..WatchResponse::default()
+        };
         let _ = self.responses.send(last).await;
     }
 }
@@ -355,10 +393,18 @@ async fn next_message(
 }
 
 async fn cancel(requests: &mpsc::Sender<pb::WatchRequest>, watch_id: i64) {
-    send(requests, RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id })).await;
+    send(
+        requests,
+        RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id }),
+    )
+    .await;
 }
 
 async fn send(requests: &mpsc::Sender<pb::WatchRequest>, request: RequestUnion) {
     // A broken stream reports itself.
-    let _ = requests.send(pb::WatchRequest { request_union: Some(request) }).await;
+    let _ = requests
+        .send(pb::WatchRequest {
+            request_union: Some(request),
+        })
+        .await;
 }

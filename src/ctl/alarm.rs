@@ -7,7 +7,7 @@ use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::{AlarmRequest, AlarmResponse};
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "alarm",
     usage: "<subcommand>",
     group: super::commands::MAINTENANCE,
@@ -32,7 +32,7 @@ static LIST: Command = Command {
 };
 
 /// All alarms there are.
-pub async fn alarms(client: &Client, deadline: Deadline) -> Result<AlarmResponse, Error> {
+pub(super) async fn alarms(client: &Client, deadline: Deadline) -> Result<AlarmResponse, Error> {
     client.alarm(AlarmRequest::default(), deadline).await
 }
 
@@ -59,7 +59,9 @@ async fn disarm(mut invocation: Invocation) -> Result<(), Failure> {
             member_id: alarm.member_id,
             alarm: alarm.alarm,
         };
-        disarmed.alarms.extend(client.alarm(request, deadline).await?.alarms);
+        disarmed
+            .alarms
+            .extend(client.alarm(request, deadline).await?.alarms);
     }
     display.show(&disarmed)
 }

@@ -7,7 +7,7 @@ use crate::client::{Client, Deadline, Error, text};
 use crate::pb::etcdserverpb as pb;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "auth",
     usage: "<enable or disable>",
     group: super::commands::AUTHENTICATION,
@@ -43,7 +43,9 @@ fn no_arguments(invocation: &Invocation) -> Result<(), Failure> {
         return Ok(());
     }
     let name = invocation.path.command().name;
-    Err(Failure::args(format!("auth {name} command does not accept any arguments")))
+    Err(Failure::args(format!(
+        "auth {name} command does not accept any arguments"
+    )))
 }
 
 async fn enable(mut invocation: Invocation) -> Result<(), Failure> {
@@ -64,8 +66,12 @@ async fn enable(mut invocation: Invocation) -> Result<(), Failure> {
 /// Gives the user root the role it must have.
 async fn make_root(client: &Client, deadline: Deadline) -> Result<(), Error> {
     let (user, role) = ("root".to_owned(), "root".to_owned());
-    client.role_add(pb::AuthRoleAddRequest { name: role.clone() }, deadline).await?;
-    client.user_grant_role(pb::AuthUserGrantRoleRequest { user, role }, deadline).await?;
+    client
+        .role_add(pb::AuthRoleAddRequest { name: role.clone() }, deadline)
+        .await?;
+    client
+        .user_grant_role(pb::AuthUserGrantRoleRequest { user, role }, deadline)
+        .await?;
     Ok(())
 }
 
@@ -73,7 +79,9 @@ async fn disable(mut invocation: Invocation) -> Result<(), Failure> {
     no_arguments(&invocation)?;
     let deadline = invocation.deadline();
     let (client, _) = invocation.connect().await?;
-    client.auth_disable(pb::AuthDisableRequest {}, deadline).await?;
+    client
+        .auth_disable(pb::AuthDisableRequest {}, deadline)
+        .await?;
     print::say("Authentication Disabled")
 }
 
@@ -81,5 +89,9 @@ async fn status(mut invocation: Invocation) -> Result<(), Failure> {
     no_arguments(&invocation)?;
     let deadline = invocation.deadline();
     let (client, display) = invocation.connect().await?;
-    display.show(&client.auth_status(pb::AuthStatusRequest {}, deadline).await?)
+    display.show(
+        &client
+            .auth_status(pb::AuthStatusRequest {}, deadline)
+            .await?,
+    )
 }

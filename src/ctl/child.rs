@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
 /// How a command ended badly.
-pub struct ChildFailure {
+pub(super) struct ChildFailure {
     /// Go's text.
     pub message: String,
     /// Its exit status; 255 when a signal ended it, 1 when it never ran.
@@ -17,7 +17,7 @@ pub struct ChildFailure {
 }
 
 /// Runs a command to its end with more environment, and with nothing on its standard input.
-pub async fn run(
+pub(super) async fn run(
     command: &[Arg],
     environment: impl IntoIterator<Item = (&'static str, Vec<u8>)>,
 ) -> Result<(), ChildFailure> {
@@ -33,13 +33,19 @@ pub async fn run(
     match child.status().await {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(ended(status)),
-        Err(error) => Err(ChildFailure { message: not_started(program, &error), code: 1 }),
+        Err(error) => Err(ChildFailure {
+            message: not_started(program, &error),
+            code: 1,
+        }),
     }
 }
 
 fn ended(status: ExitStatus) -> ChildFailure {
     if let Some(code) = status.code() {
-        return ChildFailure { message: format!("exit status {code}"), code: code as u8 };
+        return ChildFailure {
+            message: format!("exit status {code}"),
+            code: code as u8,
+        };
     }
     let signal = status.signal().unwrap_or_default();
     let name = match signal {
@@ -56,13 +62,27 @@ fn ended(status: ExitStatus) -> ChildFailure {
         15 => "terminated".to_owned(),
         other => format!("signal {other}"),
     };
-    let core = if status.core_dumped() { " (core dumped)" } else { "" };
-    ChildFailure { message: format!("signal: {name}{core}"), code: 255 }
+    let core = if status.core_dumped() {
+        " (core dumped)"
+    } else {
+        ""
+    };
+    ChildFailure {
+        message: format!("signal: {name}{core}"),
+        code: 255,
+    }
 }
 
 fn not_started(program: &[u8], error: &std::io::Error) -> String {
     if !program.contains(&b'/') && error.kind() == std::io::ErrorKind::NotFound {
-        return format!("exec: {}: executable file not found in $PATH", quote(program));
+        return format!(
+            "exec: {}: executable file not found in $PATH",
+            quote(program)
+        );
     }
-    format!("fork/exec {}: {}", String::from_utf8_lossy(program), os_error_text(error))
+    format!(
+        "fork/exec {}: {}",
+        String::from_utf8_lossy(program),
+        os_error_text(error)
+    )
 }

@@ -2,23 +2,24 @@
 
 use super::cli::Command;
 use super::{
-    alarm, auth, check, compaction, completion, defrag, del, downgrade, elect, endpoint, get, global,
-    lease, lock, member, mirror, move_leader, put, role, snapshot, txn, user, version, watch,
+    alarm, auth, check, compaction, completion, defrag, del, doctor, downgrade, elect, endpoint,
+    get, global, lease, lock, member, mirror, move_leader, put, role, snapshot, txn, user, version,
+    watch,
 };
 
 /// Group of the commands about keys.
-pub const KEY_VALUE: &str = "Key-value commands";
+pub(super) const KEY_VALUE: &str = "Key-value commands";
 /// Group of the commands about members.
-pub const MAINTENANCE: &str = "Cluster maintenance commands";
+pub(super) const MAINTENANCE: &str = "Cluster maintenance commands";
 /// Group of the commands that coordinate processes.
-pub const CONCURRENCY: &str = "Concurrency commands";
+pub(super) const CONCURRENCY: &str = "Concurrency commands";
 /// Group of the commands about who may do what.
-pub const AUTHENTICATION: &str = "Authentication commands";
+pub(super) const AUTHENTICATION: &str = "Authentication commands";
 /// Group of the rest.
-pub const UTILITY: &str = "Utility commands";
+pub(super) const UTILITY: &str = "Utility commands";
 
 /// The program.
-pub static ROOT: Command = Command {
+pub(super) static ROOT: Command = Command {
     name: "etcdctl",
     short: "The command line client of etcd.",
     groups: &[KEY_VALUE, MAINTENANCE, CONCURRENCY, AUTHENTICATION, UTILITY],
@@ -49,6 +50,7 @@ pub static ROOT: Command = Command {
         &downgrade::COMMAND,
         &OPTIONS,
         &HELP,
+        &doctor::COMMAND,
     ],
     ..Command::NEW
 };

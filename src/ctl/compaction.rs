@@ -7,12 +7,15 @@ use super::print;
 use crate::pb::etcdserverpb::CompactionRequest;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "compaction",
     usage: "[options] <revision>",
     group: super::commands::KEY_VALUE,
     short: "Forgets the history before a revision",
-    flags: &[Flag::bool("physical", "wait until the old revisions are off the disk")],
+    flags: &[Flag::bool(
+        "physical",
+        "wait until the old revisions are off the disk",
+    )],
     run: Some(|invocation| Box::pin(run(invocation))),
     ..Command::NEW
 };
@@ -25,6 +28,11 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
         .map_err(|error| Failure::new(code::ERROR, error))?;
     let physical = invocation.flags.bool("physical");
     let (client, _) = invocation.connect().await?;
-    client.compact(CompactionRequest { revision, physical }, invocation.deadline()).await?;
+    client
+        .compact(
+            CompactionRequest { revision, physical },
+            invocation.deadline(),
+        )
+        .await?;
     print::say(format_args!("compacted revision {revision}"))
 }

@@ -8,10 +8,10 @@ use super::{commands, print};
 use clap_complete::Shell;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "completion",
     usage: "[bash|zsh|fish|powershell]",
-    group: super::commands::UTILITY,
+    group: commands::UTILITY,
     short: "Prints a completion script for a shell",
     long: "Prints a completion script for a shell. To use it in this session, or in all:
 
@@ -45,7 +45,12 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
 
 fn from_clap(shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut clap::to_clap(&commands::ROOT), "etcdctl", &mut script);
+    clap_complete::generate(
+        shell,
+        &mut clap::to_clap(&commands::ROOT),
+        "etcdctl",
+        &mut script,
+    );
     String::from_utf8_lossy(&script).into_owned()
 }
 

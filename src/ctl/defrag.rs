@@ -4,12 +4,13 @@ use super::cli::{Command, Invocation};
 use super::endpoint::{CLUSTER, endpoints};
 use super::exit::{Failure, code};
 use super::go::duration;
-use super::print;
+use super::print::{complain, say};
+use super::progress;
 use crate::pb::etcdserverpb::DefragmentRequest;
 use std::time::Instant;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "defrag",
     group: super::commands::MAINTENANCE,
     short: "Gives back the free space in the members' databases",
@@ -23,18 +24,30 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let mut failed = false;
     for endpoint in endpoints(&invocation).await? {
         let client = spec.at(&endpoint).connect().await?;
+        let spinner = progress::spinner(format!("defragmenting {endpoint}"));
         let start = Instant::now();
-        let done = client.defragment(DefragmentRequest {}, invocation.deadline()).await;
+        let done = client
+            .defragment(DefragmentRequest {}, invocation.deadline())
+            .await;
         let took = duration::print(start.elapsed().as_nanos() as i64);
+        spinner
+            .iter()
+            .for_each(|spinner| spinner.finish_and_clear());
         match done {
-            Ok(_) => print::say(format_args!(
+            Ok(_) => say(format_args!(
                 "Finished defragmenting etcd member[{endpoint}]. took {took}"
             ))?,
             Err(error) => {
                 failed = true;
-                eprintln!("Failed to defragment etcd member[{endpoint}]. took {took}. ({error})");
+                complain(format_args!(
+                    "Failed to defragment etcd member[{endpoint}]. took {took}. ({error})"
+                ));
             }
         }
     }
-    if failed { Err(Failure::silent(code::ERROR)) } else { Ok(()) }
+    if failed {
+        Err(Failure::silent(code::ERROR))
+    } else {
+        Ok(())
+    }
 }

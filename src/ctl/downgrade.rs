@@ -6,7 +6,7 @@ use crate::pb::etcdserverpb::DowngradeRequest;
 use crate::pb::etcdserverpb::downgrade_request::DowngradeAction;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "downgrade",
     usage: "<TARGET_VERSION>",
     group: super::commands::MAINTENANCE,
@@ -20,7 +20,13 @@ static VALIDATE: Command = Command {
     name: "validate",
     usage: "<TARGET_VERSION>",
     short: "Tells whether the cluster could be downgraded",
-    run: Some(|invocation| Box::pin(to_version("validate", DowngradeAction::Validate, invocation))),
+    run: Some(|invocation| {
+        Box::pin(to_version(
+            "validate",
+            DowngradeAction::Validate,
+            invocation,
+        ))
+    }),
     ..Command::NEW
 };
 
@@ -36,7 +42,12 @@ static CANCEL: Command = Command {
     name: "cancel",
     short: "Ends the downgrade that is under way",
     run: Some(|invocation| {
-        Box::pin(send("cancel", DowngradeAction::Cancel, String::new(), invocation))
+        Box::pin(send(
+            "cancel",
+            DowngradeAction::Cancel,
+            String::new(),
+            invocation,
+        ))
     }),
     ..Command::NEW
 };
@@ -65,6 +76,9 @@ async fn send(
 ) -> Result<(), Failure> {
     let deadline = invocation.deadline();
     let (client, display) = invocation.connect().await?;
-    let request = DowngradeRequest { action: action as i32, version };
+    let request = DowngradeRequest {
+        action: action as i32,
+        version,
+    };
     display.show(&(name, client.downgrade(request, deadline).await?))
 }

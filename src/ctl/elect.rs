@@ -8,7 +8,7 @@ use crate::client::{Client, Election, Session, TTL_SECONDS_DEFAULT};
 use crate::pb::etcdserverpb::RangeRequest;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "elect",
     usage: "<election-name> [proposal]",
     group: super::commands::CONCURRENCY,
@@ -60,7 +60,10 @@ async fn campaign(
     let ended = signals::ended_by_user()?;
     let mut election = Election::new(&session, name);
     election.campaign(proposal, &ended).await?;
-    let request = RangeRequest { key: election.key().to_vec().into(), ..Default::default() };
+    let request = RangeRequest {
+        key: election.key().to_vec().into(),
+        ..Default::default()
+    };
     display.show(&client.range(request, None).await?)?;
     tokio::select! {
         () = ended.cancelled() => Ok(election.resign().await?),

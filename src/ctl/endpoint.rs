@@ -4,17 +4,18 @@ use super::alarm::alarms;
 use super::cli::{Command, Flag, Invocation};
 use super::exit::{Failure, code};
 use super::global::Spec;
-use super::print::{EndpointHash, EndpointHealth, EndpointStatus};
+use super::print::{EndpointHash, EndpointHealth, EndpointStatus, complain};
 use crate::client::{Client, Deadline, text};
 use crate::pb::etcdserverpb as pb;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
 /// The flag that replaces `--endpoints` by what the members say.
-pub const CLUSTER: Flag = Flag::bool("cluster", "all client URLs of all members, not --endpoints");
+pub(super) const CLUSTER: Flag =
+    Flag::bool("cluster", "all client URLs of all members, not --endpoints");
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "endpoint",
     usage: "<subcommand>",
     group: super::commands::MAINTENANCE,
@@ -46,7 +47,10 @@ downgrade target version, whether a downgrade is on.",
 static HASHKV: Command = Command {
     name: "hashkv",
     short: "Shows the hash of the endpoints' key-value history",
-    persistent: &[Flag::int("rev", "hash up to this revision (the latest without)")],
+    persistent: &[Flag::int(
+        "rev",
+        "hash up to this revision (the latest without)",
+    )],
     run: Some(|invocation| Box::pin(hashkv(invocation))),
     ..Command::NEW
 };
@@ -61,11 +65,21 @@ async fn health(mut invocation: Invocation) -> Result<(), Failure> {
         checks.spawn(async move {
             match Client::connect(config).await {
                 Ok(client) => {
-                    check(client, endpoint, Some(tokio::time::Instant::now() + timeout)).await
+                    check(
+                        client,
+                        endpoint,
+                        Some(tokio::time::Instant::now() + timeout),
+                    )
+                    .await
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    EndpointHealth { endpoint, healthy: false, took: None, error }
+                    EndpointHealth {
+                        endpoint,
+                        healthy: false,
+                        took: None,
+                        error,
+                    }
                 }
             }
         });
@@ -83,10 +97,18 @@ async fn health(mut invocation: Invocation) -> Result<(), Failure> {
 /// An endpoint is healthy if a linearizable read goes through it and no alarm is up.
 async fn check(client: Client, endpoint: String, deadline: Deadline) -> EndpointHealth {
     let start = Instant::now();
-    let request = pb::RangeRequest { key: "health".into(), ..Default::default() };
+    let request = pb::RangeRequest {
+        key: "health".into(),
+        ..Default::default()
+    };
     let read = client.range(request, deadline).await;
     let took = Some(start.elapsed().as_nanos() as i64);
-    let sick = |error| EndpointHealth { endpoint: endpoint.clone(), healthy: false, took, error };
+    let sick = |error| EndpointHealth {
+        endpoint: endpoint.clone(),
+        healthy: false,
+        took,
+        error,
+    };
     match read {
         Err(error) if !error.is(text::PERMISSION_DENIED) => return sick(error.to_string()),
         // Who may not read has been through the cluster to hear so.
@@ -102,7 +124,12 @@ async fn check(client: Client, endpoint: String, deadline: Deadline) -> Endpoint
             });
             sick(format!("Active Alarm(s): {}", names.collect::<String>()))
         }
-        Ok(_) => EndpointHealth { endpoint, healthy: true, took, error: String::new() },
+        Ok(_) => EndpointHealth {
+            endpoint,
+            healthy: true,
+            took,
+            error: String::new(),
+        },
     }
 }
 
@@ -112,16 +139,25 @@ async fn status(mut invocation: Invocation) -> Result<(), Failure> {
     let mut failed = false;
     for endpoint in endpoints(&invocation).await? {
         let client = spec.at(&endpoint).connect().await?;
-        match client.status(pb::StatusRequest {}, invocation.deadline()).await {
+        match client
+            .status(pb::StatusRequest {}, invocation.deadline())
+            .await
+        {
             Ok(response) => answers.push(EndpointStatus { endpoint, response }),
             Err(error) => {
                 failed = true;
-                eprintln!("Failed to get the status of endpoint {endpoint} ({error})");
+                complain(format_args!(
+                    "Failed to get the status of endpoint {endpoint} ({error})"
+                ));
             }
         }
     }
     display.show(&answers)?;
-    if failed { Err(Failure::silent(code::ERROR)) } else { Ok(()) }
+    if failed {
+        Err(Failure::silent(code::ERROR))
+    } else {
+        Ok(())
+    }
 }
 
 async fn hashkv(mut invocation: Invocation) -> Result<(), Failure> {
@@ -131,10 +167,15 @@ async fn hashkv(mut invocation: Invocation) -> Result<(), Failure> {
     let mut last_error = None;
     for endpoint in endpoints(&invocation).await? {
         let client = spec.at(&endpoint).connect().await?;
-        match client.hash_kv(pb::HashKvRequest { revision }, invocation.deadline()).await {
+        match client
+            .hash_kv(pb::HashKvRequest { revision }, invocation.deadline())
+            .await
+        {
             Ok(response) => answers.push(EndpointHash { endpoint, response }),
             Err(error) => {
-                eprintln!("Failed to get the hash of endpoint {endpoint} ({error})");
+                complain(format_args!(
+                    "Failed to get the hash of endpoint {endpoint} ({error})"
+                ));
                 last_error = Some(error);
             }
         }
@@ -144,7 +185,7 @@ async fn hashkv(mut invocation: Invocation) -> Result<(), Failure> {
 }
 
 /// The endpoints as given, or with `--cluster` what the members say.
-pub async fn endpoints(invocation: &Invocation) -> Result<Vec<String>, Failure> {
+pub(super) async fn endpoints(invocation: &Invocation) -> Result<Vec<String>, Failure> {
     if !invocation.flags.bool("cluster") {
         return Ok(invocation.flags.list("endpoints"));
     }
@@ -160,11 +201,25 @@ pub async fn endpoints(invocation: &Invocation) -> Result<Vec<String>, Failure> 
         response_bytes_max: 0,
         log_name: "etcd-client",
     };
-    let config = spec.config().map_err(|failure| Failure { code: code::ERROR, ..failure })?;
-    let client = Client::connect(config).await.map_err(|error| failed(&error))?;
-    let request = pb::MemberListRequest { linearizable: true };
-    let members = client.member_list(request, invocation.deadline()).await.map_err(|error| {
-        failed(&format_args!("failed to fetch endpoints from etcd cluster member list: {error}"))
+    let config = spec.config().map_err(|failure| Failure {
+        code: code::ERROR,
+        ..failure
     })?;
-    Ok(members.members.into_iter().flat_map(|member| member.client_ur_ls).collect())
+    let client = Client::connect(config)
+        .await
+        .map_err(|error| failed(&error))?;
+    let request = pb::MemberListRequest { linearizable: true };
+    let members = client
+        .member_list(request, invocation.deadline())
+        .await
+        .map_err(|error| {
+            failed(&format_args!(
+                "failed to fetch endpoints from etcd cluster member list: {error}"
+            ))
+        })?;
+    Ok(members
+        .members
+        .into_iter()
+        .flat_map(|member| member.client_ur_ls)
+        .collect())
 }

@@ -25,14 +25,15 @@ pub struct Failure {
     pub code: u8,
     /// Printed behind `Error: ` on stderr; `None` where the command has said it all.
     pub message: Option<String>,
-    /// What to do about it, for people at a terminal.
-    pub hint: Option<&'static str>,
 }
 
 impl Failure {
     /// A failure with its message.
     pub fn new(code: u8, message: impl std::fmt::Display) -> Self {
-        Self { code, message: Some(message.to_string()), hint: None }
+        Self {
+            code,
+            message: Some(message.to_string()),
+        }
     }
 
     /// Wrong arguments.
@@ -42,7 +43,10 @@ impl Failure {
 
     /// An end of which everything has been said.
     pub fn silent(code: u8) -> Self {
-        Self { code, message: None, hint: None }
+        Self {
+            code,
+            message: None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::cli::{Flag, Invocation, Kind};
 use super::exit::{Failure, code};
-use super::print::{Display, Format};
+use super::print::{Display, Format, complain};
 use super::prompt;
 use crate::client::log::{Level, Logger, Value};
 use crate::client::{Client, Config, Credentials, Deadline, TlsOptions, discover_endpoints};
@@ -14,11 +14,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const fn hidden(flag: Flag) -> Flag {
-    Flag { hidden: true, ..flag }
+    Flag {
+        hidden: true,
+        ..flag
+    }
 }
 
 const fn duration(name: &'static str, default: &'static str, help: &'static str) -> Flag {
-    hidden(Flag { name, default, help, kind: Kind::Duration, ..Flag::NEW })
+    hidden(Flag {
+        name,
+        default,
+        help,
+        kind: Kind::Duration,
+        ..Flag::NEW
+    })
 }
 
 const fn text(name: &'static str, help: &'static str) -> Flag {
@@ -33,7 +42,7 @@ const fn bool(name: &'static str, help: &'static str) -> Flag {
 const FORMATS: &[&str] = &["fields", "json", "protobuf", "simple", "table"];
 
 /// The flags of every command. Help leaves them to `etcdctl options`.
-pub static FLAGS: [Flag; 21] = [
+pub(super) static FLAGS: [Flag; 21] = [
     hidden(Flag {
         name: "endpoints",
         kind: Kind::List,
@@ -42,28 +51,72 @@ pub static FLAGS: [Flag; 21] = [
         ..Flag::NEW
     }),
     bool("debug", "print the settings in effect to stderr"),
-    text("write-out", "output format: fields, json, protobuf, simple or table")
-        .short('w')
-        .or("simple")
-        .offering(FORMATS),
+    text(
+        "write-out",
+        "output format: fields, json, protobuf, simple or table",
+    )
+    .short('w')
+    .or("simple")
+    .offering(FORMATS),
     bool("hex", "print bytes and ids in hexadecimal"),
     duration("dial-timeout", "2s", "longest time for logging in"),
     duration("command-timeout", "5s", "longest time for a short command"),
-    duration("keepalive-time", "2s", "silence after which a connection in use is probed"),
-    duration("keepalive-timeout", "6s", "silence after a probe that breaks the connection"),
-    hidden(Flag::int("max-request-bytes", "largest request in bytes, 0 for 2 MiB")),
-    hidden(Flag::int("max-recv-bytes", "largest response in bytes, 0 for 2 GiB")),
-    bool("insecure-transport", "no TLS unless an endpoint or a certificate asks for it").or("true"),
-    bool("insecure-discovery", "accept endpoints without TLS from DNS discovery").or("true"),
-    bool("insecure-skip-tls-verify", "accept any server certificate (for tests only)"),
+    duration(
+        "keepalive-time",
+        "2s",
+        "silence after which a connection in use is probed",
+    ),
+    duration(
+        "keepalive-timeout",
+        "6s",
+        "silence after a probe that breaks the connection",
+    ),
+    hidden(Flag::int(
+        "max-request-bytes",
+        "largest request in bytes, 0 for 2 MiB",
+    )),
+    hidden(Flag::int(
+        "max-recv-bytes",
+        "largest response in bytes, 0 for 2 GiB",
+    )),
+    bool(
+        "insecure-transport",
+        "no TLS unless an endpoint or a certificate asks for it",
+    )
+    .or("true"),
+    bool(
+        "insecure-discovery",
+        "accept endpoints without TLS from DNS discovery",
+    )
+    .or("true"),
+    bool(
+        "insecure-skip-tls-verify",
+        "accept any server certificate (for tests only)",
+    ),
     text("cert", "client certificate file"),
     text("key", "key file of the client certificate"),
     text("cacert", "CA bundle to check server certificates with"),
-    text("auth-jwt-token", "token to authenticate with, instead of --user"),
-    text("user", "user[:password] to authenticate as; asks for a missing password"),
-    text("password", "password of --user, which then is a user name only"),
-    text("discovery-srv", "domain whose SRV records name the endpoints").short('d'),
-    text("discovery-srv-name", "suffix of the service name in these SRV records"),
+    text(
+        "auth-jwt-token",
+        "token to authenticate with, instead of --user",
+    ),
+    text(
+        "user",
+        "user[:password] to authenticate as; asks for a missing password",
+    ),
+    text(
+        "password",
+        "password of --user, which then is a user name only",
+    ),
+    text(
+        "discovery-srv",
+        "domain whose SRV records name the endpoints",
+    )
+    .short('d'),
+    text(
+        "discovery-srv-name",
+        "suffix of the service name in these SRV records",
+    ),
 ];
 
 const PREFIX: &str = "ETCDCTL_";
@@ -107,7 +160,7 @@ impl Spec {
             response_bytes_max: limit(self.response_bytes_max, Config::RESPONSE_BYTES_MAX),
             tls: self.tls.load().map_err(Failure::args)?,
             credentials: self.credentials.clone(),
-            log_name: self.log_name,
+            logger: Logger::client(self.log_name),
         })
     }
 
@@ -120,7 +173,10 @@ impl Spec {
 
     /// The same for one endpoint.
     pub fn at(&self, endpoint: &str) -> Self {
-        Self { endpoints: vec![endpoint.to_owned()], ..self.clone() }
+        Self {
+            endpoints: vec![endpoint.to_owned()],
+            ..self.clone()
+        }
     }
 }
 
@@ -167,14 +223,19 @@ impl Invocation {
             }
         }
         let given = self.flags.list("endpoints");
-        Ok(given.iter().map(|endpoint| endpoint.trim().to_owned()).collect())
+        Ok(given
+            .iter()
+            .map(|endpoint| endpoint.trim().to_owned())
+            .collect())
     }
 
     /// The TLS settings.
     pub fn tls_options(&self) -> Result<TlsOptions, Failure> {
         for name in ["cert", "key", "cacert"] {
             if self.flags.is_given(name) && self.flags.bytes(name).is_empty() {
-                return Err(Failure::args(format!("empty string is passed to --{name} option")));
+                return Err(Failure::args(format!(
+                    "empty string is passed to --{name} option"
+                )));
             }
         }
         let server_name = match self.flags.bool("insecure-discovery") {
@@ -209,17 +270,24 @@ impl Invocation {
     fn display(&self) -> Result<Display, Failure> {
         let format = Format::named(&self.flags.text("write-out"))
             .ok_or_else(|| Failure::new(code::BAD_FEATURE, "unsupported output format"))?;
-        Ok(Display { format, hex: self.flags.bool("hex"), value_only: false })
+        Ok(Display {
+            format,
+            hex: self.flags.bool("hex"),
+            value_only: false,
+        })
     }
 
     fn without_insecure(&self, endpoints: Vec<String>) -> Vec<String> {
         if self.flags.bool("insecure-discovery") {
             return endpoints;
         }
-        let (insecure, secure): (Vec<_>, Vec<_>) =
-            endpoints.into_iter().partition(|endpoint| endpoint.starts_with("http://"));
+        let (insecure, secure): (Vec<_>, Vec<_>) = endpoints
+            .into_iter()
+            .partition(|endpoint| endpoint.starts_with("http://"));
         for endpoint in insecure {
-            eprintln!("ignoring discovered insecure endpoint {endpoint:?}");
+            complain(format_args!(
+                "ignoring discovered insecure endpoint {endpoint:?}"
+            ));
         }
         secure
     }
@@ -228,7 +296,10 @@ impl Invocation {
     /// passed over.
     fn read_environment(&mut self) -> Result<(), Failure> {
         let inherited: Vec<_> = self.path.inherited_flags().collect();
-        let given: Vec<_> = inherited.iter().map(|flag| self.flags.is_given(flag.name)).collect();
+        let given: Vec<_> = inherited
+            .iter()
+            .map(|flag| self.flags.is_given(flag.name))
+            .collect();
         let mut used = Vec::new();
         for (flag, given) in inherited.iter().zip(&given) {
             let variable = variable_of(flag.name);
@@ -248,13 +319,20 @@ impl Invocation {
             {
                 continue;
             }
-            if inherited.iter().zip(&given).any(|(flag, given)| *given && known(flag.name)) {
+            if inherited
+                .iter()
+                .zip(&given)
+                .any(|(flag, given)| *given && known(flag.name))
+            {
                 let fields = [("environment-variable", Value::from(variable.as_ref()))];
                 Logger::plain().log(Level::Fatal, SHADOWED, &fields);
                 return Err(Failure::silent(code::ERROR));
             }
             if variable.starts_with(PREFIX) {
-                let fields = [("environment-variable", Value::from(format!("{variable}={value}")))];
+                let fields = [(
+                    "environment-variable",
+                    Value::from(format!("{variable}={value}")),
+                )];
                 Logger::plain().log(Level::Warn, "unrecognized environment variable", &fields);
             }
         }
@@ -275,7 +353,7 @@ impl Invocation {
                 super::cli::Value::Int(number) => number.to_string(),
                 super::cli::Value::Uint(number) => number.to_string(),
             };
-            eprintln!("{}={value}", variable_of(flag.name));
+            complain(format_args!("{}={value}", variable_of(flag.name)));
         }
     }
 }
@@ -288,7 +366,7 @@ fn variable_of(flag: &str) -> String {
 }
 
 /// Reads `user[:password]`; asks when neither has a password.
-pub fn user_and_password(
+pub(super) fn user_and_password(
     user: String,
     password: String,
     prompt: &str,
@@ -300,9 +378,13 @@ pub fn user_and_password(
         return Ok(Credentials::Password { user, password });
     }
     Ok(match user.split_once(':') {
-        Some((user, password)) => {
-            Credentials::Password { user: user.to_owned(), password: password.to_owned() }
-        }
-        None => Credentials::Password { password: prompt::password(prompt)?, user },
+        Some((user, password)) => Credentials::Password {
+            user: user.to_owned(),
+            password: password.to_owned(),
+        },
+        None => Credentials::Password {
+            password: prompt::password(prompt)?,
+            user,
+        },
     })
 }

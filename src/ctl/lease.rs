@@ -8,7 +8,7 @@ use crate::client::Error;
 use crate::pb::etcdserverpb as pb;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "lease",
     usage: "<subcommand>",
     group: super::commands::KEY_VALUE,
@@ -67,7 +67,9 @@ async fn grant(mut invocation: Invocation) -> Result<(), Failure> {
         .map_err(|why| Failure::args(format!("bad TTL ({why})")))?;
     let deadline = invocation.deadline();
     let (client, display) = invocation.connect().await?;
-    let granted = client.lease_grant(pb::LeaseGrantRequest { ttl, id: 0 }, deadline).await;
+    let granted = client
+        .lease_grant(pb::LeaseGrantRequest { ttl, id: 0 }, deadline)
+        .await;
     display.show(&granted.map_err(|e| failed("grant", &e))?)
 }
 
@@ -78,7 +80,9 @@ async fn revoke(mut invocation: Invocation) -> Result<(), Failure> {
     let id = lease_id(&invocation)?;
     let deadline = invocation.deadline();
     let (client, display) = invocation.connect().await?;
-    let revoked = client.lease_revoke(pb::LeaseRevokeRequest { id }, deadline).await;
+    let revoked = client
+        .lease_revoke(pb::LeaseRevokeRequest { id }, deadline)
+        .await;
     let response = revoked.map_err(|e| failed("revoke", &e))?;
     if display.format == Format::Protobuf {
         return Err(Failure::new(code::BAD_FEATURE, no_protobuf(&response)));
@@ -106,12 +110,19 @@ fn no_protobuf(response: &pb::LeaseRevokeResponse) -> String {
 
 async fn time_to_live(mut invocation: Invocation) -> Result<(), Failure> {
     if invocation.args.len() != 1 {
-        return Err(Failure::args("lease timetolive command needs lease ID as argument"));
+        return Err(Failure::args(
+            "lease timetolive command needs lease ID as argument",
+        ));
     }
     let (client, display) = invocation.connect().await?;
     let (id, keys) = (lease_id(&invocation)?, invocation.flags.bool("keys"));
-    let answer = client.lease_time_to_live(pb::LeaseTimeToLiveRequest { id, keys }, None).await;
-    display.show(&Remaining { response: answer.map_err(lost)?, keys })
+    let answer = client
+        .lease_time_to_live(pb::LeaseTimeToLiveRequest { id, keys }, None)
+        .await;
+    display.show(&Remaining {
+        response: answer.map_err(lost)?,
+        keys,
+    })
 }
 
 async fn list(mut invocation: Invocation) -> Result<(), Failure> {
@@ -122,7 +133,9 @@ async fn list(mut invocation: Invocation) -> Result<(), Failure> {
 
 async fn keep_alive(mut invocation: Invocation) -> Result<(), Failure> {
     if invocation.args.len() != 1 {
-        return Err(Failure::args("lease keep-alive command needs lease ID as argument"));
+        return Err(Failure::args(
+            "lease keep-alive command needs lease ID as argument",
+        ));
     }
     let id = lease_id(&invocation)?;
     let (client, display) = invocation.connect().await?;

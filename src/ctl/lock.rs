@@ -7,12 +7,16 @@ use crate::client::{Mutex, Session};
 use crate::pb::etcdserverpb::RangeRequest;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "lock",
     usage: "<lockname> [exec-command arg1 arg2 ...]",
     group: super::commands::CONCURRENCY,
     short: "Takes a lock and holds it",
-    flags: &[Flag::int("ttl", "seconds after which the lock of a dead holder is free").or("10")],
+    flags: &[Flag::int(
+        "ttl",
+        "seconds after which the lock of a dead holder is free",
+    )
+    .or("10")],
     run: Some(|invocation| Box::pin(run(invocation))),
     ..Command::NEW
 };
@@ -41,7 +45,10 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
         ran.map_err(|failure| Failure::new(failure.code, failure.message))?;
         return Ok(unlocked?);
     }
-    let request = RangeRequest { key: mutex.key().to_vec().into(), ..Default::default() };
+    let request = RangeRequest {
+        key: mutex.key().to_vec().into(),
+        ..Default::default()
+    };
     let held = tokio::select! {
         () = ended.cancelled() => {
             mutex.unlock().await?;

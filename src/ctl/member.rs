@@ -9,7 +9,7 @@ use super::print::{Format, MemberChange, say};
 use crate::pb::etcdserverpb as pb;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "member",
     usage: "<subcommand>",
     group: super::commands::MAINTENANCE,
@@ -24,7 +24,10 @@ static ADD: Command = Command {
     usage: "<memberName> [options]",
     short: "Adds a member",
     flags: &[
-        Flag::text("peer-urls", "peer URLs of the new member, separated by commas"),
+        Flag::text(
+            "peer-urls",
+            "peer URLs of the new member, separated by commas",
+        ),
         Flag::bool("learner", "as a learner, which does not vote"),
     ],
     run: Some(|invocation| Box::pin(add(invocation))),
@@ -43,7 +46,10 @@ static UPDATE: Command = Command {
     name: "update",
     usage: "<memberID> [options]",
     short: "Changes a member's peer URLs",
-    flags: &[Flag::text("peer-urls", "new peer URLs, separated by commas")],
+    flags: &[Flag::text(
+        "peer-urls",
+        "new peer URLs, separated by commas",
+    )],
     run: Some(|invocation| Box::pin(update(invocation))),
     ..Command::NEW
 };
@@ -73,7 +79,9 @@ async fn add(mut invocation: Invocation) -> Result<(), Failure> {
     if invocation.args.len() > 1 {
         let texts = (0..invocation.args.len()).map(|index| invocation.text(index));
         let urls = texts.filter(|text| text.to_lowercase().starts_with("http"));
-        let hints: String = urls.map(|url| format!(", did you mean --peer-urls={url}")).collect();
+        let hints: String = urls
+            .map(|url| format!(", did you mean --peer-urls={url}"))
+            .collect();
         return Err(Failure::args(format!("too many arguments{hints}")));
     }
     let name = invocation.text(0).into_owned();
@@ -83,7 +91,10 @@ async fn add(mut invocation: Invocation) -> Result<(), Failure> {
     let (client, display) = invocation.connect().await?;
     check_urls(&urls)?;
     let is_learner = invocation.flags.bool("learner");
-    let request = pb::MemberAddRequest { peer_ur_ls: urls, is_learner };
+    let request = pb::MemberAddRequest {
+        peer_ur_ls: urls,
+        is_learner,
+    };
     let response = client.member_add(request, deadline).await?;
     display.show(&response)?;
     if display.format != Format::Simple {
@@ -91,8 +102,15 @@ async fn add(mut invocation: Invocation) -> Result<(), Failure> {
     }
     let added = response.member.unwrap_or_default().id;
     let members = response.members.iter().flat_map(|member| {
-        let name = if member.id == added { &name } else { &member.name };
-        member.peer_ur_ls.iter().map(move |url| format!("{name}={url}"))
+        let name = if member.id == added {
+            &name
+        } else {
+            &member.name
+        };
+        member
+            .peer_ur_ls
+            .iter()
+            .map(move |url| format!("{name}={url}"))
     });
     let cluster = members.collect::<Vec<_>>().join(",");
     let [name, cluster, given] = [&name, &cluster, &given].map(|text| quote(text.as_bytes()));
@@ -106,7 +124,9 @@ async fn remove(mut invocation: Invocation) -> Result<(), Failure> {
     let id = member_id(&invocation)?;
     let deadline = invocation.deadline();
     let (client, display) = invocation.connect().await?;
-    let response = client.member_remove(pb::MemberRemoveRequest { id }, deadline).await?;
+    let response = client
+        .member_remove(pb::MemberRemoveRequest { id }, deadline)
+        .await?;
     display.show(&MemberChange { id, response })
 }
 
@@ -125,7 +145,9 @@ async fn promote(mut invocation: Invocation) -> Result<(), Failure> {
     let id = member_id(&invocation)?;
     let deadline = invocation.deadline();
     let (client, display) = invocation.connect().await?;
-    let response = client.member_promote(pb::MemberPromoteRequest { id }, deadline).await?;
+    let response = client
+        .member_promote(pb::MemberPromoteRequest { id }, deadline)
+        .await?;
     display.show(&MemberChange { id, response })
 }
 
@@ -134,7 +156,9 @@ async fn list(mut invocation: Invocation) -> Result<(), Failure> {
     let serializable = is_serializable(&invocation.flags.text("consistency"), "l")?;
     let deadline = invocation.deadline();
     let (client, display) = invocation.connect().await?;
-    let request = pb::MemberListRequest { linearizable: !serializable };
+    let request = pb::MemberListRequest {
+        linearizable: !serializable,
+    };
     display.show(&client.member_list(request, deadline).await?)
 }
 
@@ -170,12 +194,17 @@ fn check_url(url: &str) -> Result<(), String> {
         None => "",
     };
     if !matches!(scheme, "http" | "https" | "unix" | "unixs") {
-        return Err(format!("URL scheme must be http, https, unix, or unixs: {url}"));
+        return Err(format!(
+            "URL scheme must be http, https, unix, or unixs: {url}"
+        ));
     }
     if scheme.starts_with("unix") {
         return Ok(());
     }
-    let rest = url.split_once("://").map(|(_, rest)| rest).unwrap_or_default();
+    let rest = url
+        .split_once("://")
+        .map(|(_, rest)| rest)
+        .unwrap_or_default();
     let (host, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => (rest, ""),
@@ -184,7 +213,9 @@ fn check_url(url: &str) -> Result<(), String> {
         !host.contains(':') || (host.starts_with('[') && host.ends_with(']'))
     });
     if !has_port {
-        return Err(format!("URL address does not have the form \"host:port\": {url}"));
+        return Err(format!(
+            "URL address does not have the form \"host:port\": {url}"
+        ));
     }
     if !path.is_empty() {
         return Err(format!("URL must not contain a path: {url}"));
@@ -202,8 +233,14 @@ mod tests {
             ("http://127.0.0.1:2380", ""),
             ("https://[::1]:2380", ""),
             ("unix://sock:1", ""),
-            ("127.0.0.1:1", "parse \"127.0.0.1:1\": first path segment in URL cannot contain colon"),
-            ("http://a", "URL address does not have the form \"host:port\": http://a"),
+            (
+                "127.0.0.1:1",
+                "parse \"127.0.0.1:1\": first path segment in URL cannot contain colon",
+            ),
+            (
+                "http://a",
+                "URL address does not have the form \"host:port\": http://a",
+            ),
             ("http://a:1/x", "URL must not contain a path: http://a:1/x"),
             ("bad", "URL scheme must be http, https, unix, or unixs: bad"),
         ] {

@@ -3,7 +3,7 @@
 use super::cli::{Command, Flag, Invocation, Kind};
 use super::exit::Failure;
 use super::global::{self, Spec};
-use super::print;
+use super::{print, progress};
 use crate::client::{ALL_KEYS, Client, Error, TlsOptions, prefix_end, text};
 use crate::pb::etcdserverpb as pb;
 use crate::pb::{EventFields, EventType, KeyValue, KeyValueFields};
@@ -20,7 +20,7 @@ const BATCH_KEYS: i64 = 1000;
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "make-mirror",
     usage: "[options] <destination>",
     group: super::commands::UTILITY,
@@ -39,9 +39,15 @@ pub static COMMAND: Command = Command {
         Flag::bool("no-dest-prefix", "leave the prefix out in the destination"),
         Flag::text("dest-cert", "client certificate file for the destination"),
         Flag::text("dest-key", "its key file"),
-        Flag::text("dest-cacert", "CA bundle to check the destination's certificate with"),
+        Flag::text(
+            "dest-cacert",
+            "CA bundle to check the destination's certificate with",
+        ),
         Flag::bool("dest-insecure-transport", "no TLS to the destination").or("true"),
-        Flag::text("dest-user", "user[:password] for the destination; asks for a missing password"),
+        Flag::text(
+            "dest-user",
+            "user[:password] for the destination; asks for a missing password",
+        ),
         Flag::text("dest-password", "password of --dest-user"),
     ],
     run: Some(|invocation| Box::pin(run(invocation))),
@@ -65,8 +71,11 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let first_revision = flags.int("rev");
     // Without a copy of what is there, the prefix is not kept: etcd's choice.
     let copies = first_revision < 2;
-    let destination_prefix =
-        if given.is_empty() && !bare && copies { prefix.clone() } else { given };
+    let destination_prefix = if given.is_empty() && !bare && copies {
+        prefix.clone()
+    } else {
+        given
+    };
     let mirror = Mirror {
         source,
         destination,
@@ -82,6 +91,15 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
             print::say(total.load(Ordering::Relaxed))?;
         }
     };
+    let shown = async {
+        let Some(spinner) = progress::spinner(String::new()) else {
+            return std::future::pending().await;
+        };
+        loop {
+            spinner.set_message(format!("{} keys mirrored", total.load(Ordering::Relaxed)));
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
     let work = async {
         let revision = match copies {
             true => mirror.copy().await?,
@@ -91,6 +109,7 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     };
     tokio::select! {
         ended = report => ended,
+        ended = shown => ended,
         ended = work => ended,
     }
 }
@@ -139,9 +158,22 @@ impl Mirror {
     /// Copies what is there now; returns the revision it copied.
     async fn copy(&self) -> Result<i64, Error> {
         // Any read that is permitted tells the revision.
-        let probe = if self.prefix.is_empty() { b"foo".to_vec() } else { self.prefix.clone() };
-        let probe = pb::RangeRequest { key: probe.into(), ..Default::default() };
-        let now = self.source.range(probe, None).await?.header.unwrap_or_default().revision;
+        let probe = if self.prefix.is_empty() {
+            b"foo".to_vec()
+        } else {
+            self.prefix.clone()
+        };
+        let probe = pb::RangeRequest {
+            key: probe.into(),
+            ..Default::default()
+        };
+        let now = self
+            .source
+            .range(probe, None)
+            .await?
+            .header
+            .unwrap_or_default()
+            .revision;
         let (mut key, range_end) = self.range();
         loop {
             let request = pb::RangeRequest {
@@ -155,8 +187,11 @@ impl Mirror {
             let mut last = Vec::new();
             for pair in batch.kvs {
                 let KeyValueFields { key, value, .. } = pair.into_fields();
-                let put =
-                    pb::PutRequest { key: self.rename(&key).into(), value, ..Default::default() };
+                let put = pb::PutRequest {
+                    key: self.rename(&key).into(),
+                    value,
+                    ..Default::default()
+                };
                 self.destination.put(put, None).await?;
                 self.total.fetch_add(1, Ordering::Relaxed);
                 last = key.to_vec();
@@ -183,7 +218,10 @@ impl Mirror {
         while let Some(response) = watcher.next().await {
             if response.compact_revision != 0 {
                 let text = text::COMPACTED.to_owned();
-                return Err(Error::Etcd { code: Code::OutOfRange, text });
+                return Err(Error::Etcd {
+                    code: Code::OutOfRange,
+                    text,
+                });
             }
             if let Some(error) = response.error() {
                 return Err(error);
@@ -213,10 +251,16 @@ impl Mirror {
                 }),
                 _ => {
                     let value = pair.value;
-                    Request::RequestPut(pb::PutRequest { key, value, ..Default::default() })
+                    Request::RequestPut(pb::PutRequest {
+                        key,
+                        value,
+                        ..Default::default()
+                    })
                 }
             };
-            operations.push(pb::RequestOp { request: Some(request) });
+            operations.push(pb::RequestOp {
+                request: Some(request),
+            });
             self.total.fetch_add(1, Ordering::Relaxed);
         }
         match operations.is_empty() {
@@ -226,7 +270,10 @@ impl Mirror {
     }
 
     async fn commit(&self, success: Vec<pb::RequestOp>) -> Result<(), Error> {
-        let request = pb::TxnRequest { success, ..Default::default() };
+        let request = pb::TxnRequest {
+            success,
+            ..Default::default()
+        };
         self.destination.txn(request, None).await.map(drop)
     }
 
@@ -238,9 +285,12 @@ impl Mirror {
             _ => key.windows(width).position(|window| window == self.prefix),
         };
         match at {
-            Some(at) => {
-                [&key[..at], self.destination_prefix.as_slice(), &key[at + width..]].concat()
-            }
+            Some(at) => [
+                &key[..at],
+                self.destination_prefix.as_slice(),
+                &key[at + width..],
+            ]
+            .concat(),
             None => key.to_vec(),
         }
     }

@@ -13,6 +13,7 @@ mod compaction;
 mod completion;
 mod defrag;
 mod del;
+mod doctor;
 mod downgrade;
 mod elect;
 mod endpoint;
@@ -20,6 +21,7 @@ pub mod exit;
 mod get;
 mod global;
 pub mod go;
+mod hints;
 mod input;
 mod lease;
 mod lock;
@@ -28,6 +30,7 @@ mod mirror;
 mod move_leader;
 mod print;
 mod progress;
+mod prometheus;
 mod prompt;
 mod put;
 mod role;
@@ -41,7 +44,8 @@ mod words;
 
 use cli::{Arg, Flags, Invocation, Path, complete, find, flags, help};
 use exit::{Failure, code};
-use std::io::Write;
+use print::complain;
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 
 /// The line below every help text.
@@ -57,7 +61,12 @@ pub fn main() -> u8 {
             // Nowhere is left to report a closed stdout to.
             let _ = std::io::stdout().flush();
             if let Some(message) = &failure.message {
-                eprintln!("Error: {message}");
+                complain(format_args!("Error: {message}"));
+                if std::io::stderr().is_terminal()
+                    && let Some(hint) = hints::hint(message)
+                {
+                    complain(format_args!("hint: {hint}"));
+                }
             }
             failure.code
         }
@@ -67,13 +76,13 @@ pub fn main() -> u8 {
 fn run(argv: Vec<Arg>) -> Result<(), Failure> {
     let root = &commands::ROOT;
     let args = argv.get(1..).unwrap_or_default();
-    if let Some((b"__complete" | b"__completeNoDesc", words)) =
-        args.split_first().map(|(first, rest)| (first.as_slice(), rest))
+    if let Some((b"__complete" | b"__completeNoDesc", words)) = args
+        .split_first()
+        .map(|(first, rest)| (first.as_slice(), rest))
     {
         let answer = complete::complete(root, words, args[0] == b"__complete");
-        print!("{}", answer.stdout);
-        eprint!("{}", answer.stderr);
-        return Ok(());
+        complain(answer.stderr.trim_end());
+        return print::say(answer.stdout.trim_end());
     }
     let (path, rest) = find::find(root, args).map_err(|unknown| {
         let usage = format!("Run '{} --help' for usage.", root.name);
@@ -81,7 +90,7 @@ fn run(argv: Vec<Arg>) -> Result<(), Failure> {
     })?;
     let mut flags = flags_of(&path);
     let misused = |message: String| {
-        let usage = help::usage(&path);
+        let usage = help::usage(&path, help::Reader::Script);
         Failure::new(code::ERROR, format!("{message}\n{usage}"))
     };
     let args = flags.parse(&rest).map_err(misused)?;
@@ -92,7 +101,12 @@ fn run(argv: Vec<Arg>) -> Result<(), Failure> {
     if !command.choices.is_empty() {
         check_choice(&path, &args).map_err(misused)?;
     }
-    let invocation = Invocation { path, flags, args, argv };
+    let invocation = Invocation {
+        path,
+        flags,
+        args,
+        argv,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -104,11 +118,19 @@ fn run(argv: Vec<Arg>) -> Result<(), Failure> {
 }
 
 fn flags_of(path: &Path) -> Flags {
-    Flags::new(path.local_flags().chain(path.inherited_flags()).chain([&flags::HELP]))
+    Flags::new(
+        path.local_flags()
+            .chain(path.inherited_flags())
+            .chain([&flags::HELP]),
+    )
 }
 
 fn print_help(path: &Path) -> Result<(), Failure> {
-    print::say(format_args!("{}{FOOTER}", help::help(path)))
+    let reader = match std::io::stdout().is_terminal() {
+        true => help::Reader::Person,
+        false => help::Reader::Script,
+    };
+    print::say(format_args!("{}{FOOTER}", help::help(path, reader)))
 }
 
 /// `help`.
@@ -116,10 +138,14 @@ async fn explain(invocation: Invocation) -> Result<(), Failure> {
     match find::find(&commands::ROOT, &invocation.args) {
         Ok((path, _)) => print_help(&path),
         Err(_) => {
-            let words: Vec<_> = invocation.args.iter().map(|a| String::from_utf8_lossy(a)).collect();
+            let words: Vec<_> = invocation
+                .args
+                .iter()
+                .map(|a| String::from_utf8_lossy(a))
+                .collect();
             let topics: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
-            eprintln!("Unknown help topic [{}]", topics.join(" "));
-            eprint!("{}", help::usage(&Path(vec![&commands::ROOT])));
+            complain(format_args!("Unknown help topic [{}]", topics.join(" ")));
+            complain(help::usage(&Path(vec![&commands::ROOT]), help::Reader::Script).trim_end());
             Ok(())
         }
     }
@@ -129,9 +155,17 @@ fn check_choice(path: &Path, args: &[Arg]) -> Result<(), String> {
     let [choice] = args else {
         return Err(format!("accepts 1 arg(s), received {}", args.len()));
     };
-    if path.command().choices.iter().any(|known| known.as_bytes() == choice.as_slice()) {
+    if path
+        .command()
+        .choices
+        .iter()
+        .any(|known| known.as_bytes() == choice.as_slice())
+    {
         return Ok(());
     }
     let quoted = go::quote::quote(choice);
-    Err(format!("invalid argument {quoted} for {}", go::quote::quote(path.text().as_bytes())))
+    Err(format!(
+        "invalid argument {quoted} for {}",
+        go::quote::quote(path.text().as_bytes())
+    ))
 }

@@ -7,7 +7,7 @@ use super::print::MovedLeader;
 use crate::pb::etcdserverpb::{MoveLeaderRequest, StatusRequest};
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "move-leader",
     usage: "<transferee-member-id>",
     group: super::commands::MAINTENANCE,
@@ -29,9 +29,18 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
         let status = client.status(StatusRequest {}, deadline).await?;
         let from = status.leader;
         if status.header.unwrap_or_default().member_id == from {
-            let response = client.move_leader(MoveLeaderRequest { target_id }, deadline).await?;
-            return display.show(&MovedLeader { from, to: target_id, response });
+            let response = client
+                .move_leader(MoveLeaderRequest { target_id }, deadline)
+                .await?;
+            return display.show(&MovedLeader {
+                from,
+                to: target_id,
+                response,
+            });
         }
     }
-    Err(Failure::args(format!("no leader endpoint given at [{}]", endpoints.join(" "))))
+    Err(Failure::args(format!(
+        "no leader endpoint given at [{}]",
+        endpoints.join(" ")
+    )))
 }

@@ -4,11 +4,12 @@
 //! could not switch the echo off.
 
 use super::exit::{Failure, code};
+use super::print::complain;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use std::io::{Read, Write};
 
 /// Asks.
-pub fn password(question: &str) -> Result<String, Failure> {
+pub(super) fn password(question: &str) -> Result<String, Failure> {
     let mut out = std::io::stdout();
     write!(out, "{question}")?;
     out.flush()?;
@@ -21,7 +22,11 @@ pub fn password(question: &str) -> Result<String, Failure> {
 /// Runs with the terminal's echo off.
 fn unseen<T>(read: impl FnOnce() -> T) -> T {
     let input = std::io::stdin();
-    let not_a_terminal = || eprintln!("stty: 'standard input': Inappropriate ioctl for device");
+    let not_a_terminal = || {
+        complain(format_args!(
+            "stty: 'standard input': Inappropriate ioctl for device"
+        ))
+    };
     let Ok(before) = tcgetattr(&input) else {
         not_a_terminal();
         let answer = read();
@@ -38,14 +43,16 @@ fn unseen<T>(read: impl FnOnce() -> T) -> T {
 }
 
 /// One line, byte by byte: a second question must find the rest of the input untouched.
-pub fn read_line() -> std::io::Result<String> {
+pub(super) fn read_line() -> std::io::Result<String> {
     let mut line = Vec::new();
     let mut byte = [0];
     let mut input = std::io::stdin().lock();
     while read_byte(&mut input, &mut byte)? && byte[0] != b'\n' {
         line.push(byte[0]);
     }
-    Ok(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
+    Ok(String::from_utf8_lossy(&line)
+        .trim_end_matches('\r')
+        .to_owned())
 }
 
 fn read_byte(input: &mut impl Read, byte: &mut [u8; 1]) -> std::io::Result<bool> {

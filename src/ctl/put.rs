@@ -7,7 +7,7 @@ use crate::pb::etcdserverpb::PutRequest;
 use std::io::Read;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "put",
     usage: "[options] <key> <value> (<value> can also be given from stdin)",
     group: super::commands::KEY_VALUE,
@@ -40,7 +40,7 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
 }
 
 /// The request that arguments and flags describe. Reads standard input where the value is missing.
-pub fn request(args: &[Arg], flags: &Flags) -> Result<PutRequest, Failure> {
+pub(super) fn request(args: &[Arg], flags: &Flags) -> Result<PutRequest, Failure> {
     let missing =
         || Failure::args("put command needs 1 argument and input from stdin or 2 arguments");
     let key = args.first().ok_or_else(missing)?;
@@ -55,7 +55,10 @@ pub fn request(args: &[Arg], flags: &Flags) -> Result<PutRequest, Failure> {
         Some(value) => value.clone(),
         None => {
             let mut input = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut input).map_err(|_| missing())?;
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut input)
+                .map_err(|_| missing())?;
             if input.is_empty() {
                 return Err(missing());
             }

@@ -9,7 +9,7 @@ use crate::pb::authpb::permission::Type;
 use crate::pb::etcdserverpb as pb;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "role",
     usage: "<subcommand>",
     group: super::commands::AUTHENTICATION,
@@ -77,22 +77,31 @@ static REVOKE: Command = Command {
 async fn add(mut invocation: Invocation) -> Result<(), Failure> {
     let name = one_name(&invocation)?;
     let (client, display) = invocation.connect().await?;
-    let response = client.role_add(pb::AuthRoleAddRequest { name: name.clone() }, None).await?;
-    display.show(&Done { sentence: format!("Role {name} created"), response })
+    let response = client
+        .role_add(pb::AuthRoleAddRequest { name: name.clone() }, None)
+        .await?;
+    display.show(&Done {
+        sentence: format!("Role {name} created"),
+        response,
+    })
 }
 
 async fn delete(mut invocation: Invocation) -> Result<(), Failure> {
     let role = one_name(&invocation)?;
     let (client, display) = invocation.connect().await?;
     let sentence = format!("Role {role} deleted");
-    let response = client.role_delete(pb::AuthRoleDeleteRequest { role }, None).await?;
+    let response = client
+        .role_delete(pb::AuthRoleDeleteRequest { role }, None)
+        .await?;
     display.show(&Done { sentence, response })
 }
 
 async fn get(mut invocation: Invocation) -> Result<(), Failure> {
     let name = one_name(&invocation)?;
     let (client, display) = invocation.connect().await?;
-    let response = client.role_get(pb::AuthRoleGetRequest { role: name.clone() }, None).await?;
+    let response = client
+        .role_get(pb::AuthRoleGetRequest { role: name.clone() }, None)
+        .await?;
     display.show(&RoleGet { name, response })
 }
 
@@ -116,12 +125,20 @@ async fn grant_permission(mut invocation: Invocation) -> Result<(), Failure> {
     let (key, range_end) = range(&invocation.args[2..], &invocation.flags)?;
     let name = invocation.text(0).into_owned();
     let (client, display) = invocation.connect().await?;
-    let permission =
-        Permission { perm_type: perm_type as i32, key: key.into(), range_end: range_end.into() };
-    let request =
-        pb::AuthRoleGrantPermissionRequest { name: name.clone(), perm: Some(permission) };
+    let permission = Permission {
+        perm_type: perm_type as i32,
+        key: key.into(),
+        range_end: range_end.into(),
+    };
+    let request = pb::AuthRoleGrantPermissionRequest {
+        name: name.clone(),
+        perm: Some(permission),
+    };
     let response = client.role_grant_permission(request, None).await?;
-    display.show(&Done { sentence: format!("Role {name} updated"), response })
+    display.show(&Done {
+        sentence: format!("Role {name} updated"),
+        response,
+    })
 }
 
 async fn revoke_permission(mut invocation: Invocation) -> Result<(), Failure> {
@@ -139,7 +156,12 @@ async fn revoke_permission(mut invocation: Invocation) -> Result<(), Failure> {
         range_end: range_end.clone().into(),
     };
     let response = client.role_revoke_permission(request, None).await?;
-    display.show(&RoleRevoked { name, key: typed, range_end, response })
+    display.show(&RoleRevoked {
+        name,
+        key: typed,
+        range_end,
+        response,
+    })
 }
 
 fn one_name(invocation: &Invocation) -> Result<String, Failure> {
@@ -147,7 +169,9 @@ fn one_name(invocation: &Invocation) -> Result<String, Failure> {
         return Ok(invocation.text(0).into_owned());
     }
     let name = invocation.path.command().name;
-    Err(Failure::args(format!("role {name} command requires role name as its argument")))
+    Err(Failure::args(format!(
+        "role {name} command requires role name as its argument"
+    )))
 }
 
 /// The keys `<key> [endkey]` and the flags stand for. An empty key is the first there can be, and its end, if it
@@ -156,7 +180,9 @@ fn range(args: &[Arg], flags: &Flags) -> Result<(Vec<u8>, Vec<u8>), Failure> {
     let (prefix, from_key) = (flags.bool("prefix"), flags.bool("from-key"));
     let (key, end) = (args[0].as_slice(), args.get(1));
     if prefix && from_key && (key.is_empty() || end.is_none()) {
-        return Err(Failure::args("--from-key and --prefix flags are mutually exclusive"));
+        return Err(Failure::args(
+            "--from-key and --prefix flags are mutually exclusive",
+        ));
     }
     if key.is_empty() {
         let end = if prefix || from_key { ALL_KEYS } else { b"" };

@@ -5,7 +5,7 @@
 use super::cli::{Command, Invocation};
 use super::exit::{Failure, code};
 use super::go::{bytes, duration};
-use super::print;
+use super::{print, progress};
 use crate::client::log::{Level, Logger};
 use crate::client::{Client, Config, Deadline, Error, os_error_text};
 use crate::pb::etcdserverpb::SnapshotResponse;
@@ -28,7 +28,7 @@ const EXAMPLES: &str = "  # Save a snapshot of the local member
     --command-timeout=10m snapshot save /backup/etcd.db";
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "snapshot",
     usage: "<subcommand>",
     group: super::commands::MAINTENANCE,
@@ -53,7 +53,9 @@ const DIGEST_BYTES: usize = 32;
 
 async fn save(mut invocation: Invocation) -> Result<(), Failure> {
     if invocation.args.len() != 1 {
-        return Err(Failure::args("snapshot save expects one argument <filename>"));
+        return Err(Failure::args(
+            "snapshot save expects one argument <filename>",
+        ));
     }
     let (mut spec, _) = invocation.spec().await?;
     spec.log_name = "client";
@@ -81,20 +83,37 @@ async fn download(config: Config, deadline: Deadline, path: &str) -> Result<Stri
             ));
         }
     };
-    let client = Client::connect(config).await.map_err(|error| error.to_string())?;
+    let client = Client::connect(config)
+        .await
+        .map_err(|error| error.to_string())?;
     let part = Part::create(path)?;
     let log = Logger::plain();
-    log.log(Level::Info, "created temporary db file", &[("path", part.path.as_str().into())]);
+    log.log(
+        Level::Info,
+        "created temporary db file",
+        &[("path", part.path.as_str().into())],
+    );
     let start = Instant::now();
     let (mut stream, first) = open(&client, deadline).await?;
-    log.log(Level::Info, "fetching snapshot", &[("endpoint", endpoint.as_str().into())]);
+    log.log(
+        Level::Info,
+        "fetching snapshot",
+        &[("endpoint", endpoint.as_str().into())],
+    );
     let version = first.version.clone();
-    let mut writer = Writer { file: &part.file, digest: Sha256::new(), tail: Vec::new(), size: 0 };
+    let mut writer = Writer {
+        file: &part.file,
+        digest: Sha256::new(),
+        tail: Vec::new(),
+        size: 0,
+    };
     let copied = copy(&client, &mut stream, first, &mut writer, deadline).await;
     copied.map_err(|why| format!("could not write snapshot: {why}"))?;
     writer.check()?;
     let size = writer.size;
-    part.file.sync_all().map_err(|e| format!("could not fsync snapshot: {}", os_error_text(&e)))?;
+    part.file
+        .sync_all()
+        .map_err(|e| format!("could not fsync snapshot: {}", os_error_text(&e)))?;
     let took = duration::print(start.elapsed().as_nanos() as i64);
     let fields = [
         ("endpoint", endpoint.as_str().into()),
@@ -120,13 +139,22 @@ async fn open(
     {
         // No connection came up in time.
         let fields = [("error", refused(status).into())];
-        client.logger().log(Level::Error, "streamer failed to create ClientStream", &fields);
+        client.logger().log(
+            Level::Error,
+            "streamer failed to create ClientStream",
+            &fields,
+        );
         return Err(Error::DeadlineExceeded.to_string());
     }
-    client.logger().log(Level::Info, "opened snapshot stream; downloading", &[]);
+    client
+        .logger()
+        .log(Level::Info, "opened snapshot stream; downloading", &[]);
     let first = async {
         let mut stream = opened?;
-        let first = stream.message().await?.ok_or_else(|| Status::unknown("EOF"))?;
+        let first = stream
+            .message()
+            .await?
+            .ok_or_else(|| Status::unknown("EOF"))?;
         Ok::<_, Status>((stream, first))
     };
     first.await.map_err(|status| {
@@ -142,9 +170,14 @@ async fn copy(
     writer: &mut Writer<'_>,
     deadline: Deadline,
 ) -> Result<(), String> {
+    // What is left after a chunk comes with it.
+    let bar = progress::bytes(first.remaining_bytes + first.blob.len() as u64);
     let mut next = Some(first);
     while let Some(chunk) = next {
-        writer.write(&chunk.blob).map_err(|error| os_error_text(&error))?;
+        bar.iter().for_each(|bar| bar.inc(chunk.blob.len() as u64));
+        writer
+            .write(&chunk.blob)
+            .map_err(|error| os_error_text(&error))?;
         let message = match deadline {
             None => stream.message().await,
             Some(at) => match tokio::time::timeout_at(at, stream.message()).await {
@@ -157,7 +190,10 @@ async fn copy(
             Error::from_status(&status, false).to_string()
         })?;
     }
-    client.logger().log(Level::Info, "completed snapshot read; closing", &[]);
+    bar.iter().for_each(|bar| bar.finish_and_clear());
+    client
+        .logger()
+        .log(Level::Info, "completed snapshot read; closing", &[]);
     Ok(())
 }
 
@@ -198,7 +234,9 @@ impl Writer<'_> {
         let received = self.digest.finalize_reset();
         if received[..] != self.tail[..] {
             let (expected, received) = (hex::encode(&self.tail), hex::encode(received));
-            return Err(format!("expected sha256 {expected}, got {received}: save it again"));
+            return Err(format!(
+                "expected sha256 {expected}, got {received}: save it again"
+            ));
         }
         Ok(())
     }

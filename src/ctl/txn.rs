@@ -6,13 +6,14 @@ use super::exit::{Failure, code};
 use super::go::number;
 use super::go::quote::{quote, unquote_prefix};
 use super::input::Lines;
+use super::print::complain;
 use super::{del, get, print, put, words};
 use crate::pb::etcdserverpb as pb;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::request_op::Request;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "txn",
     usage: "[options]",
     group: super::commands::KEY_VALUE,
@@ -40,8 +41,10 @@ Comparisons look at value, version, create, mod or lease of a key; the operators
 };
 
 /// What a request line is looked up in.
-static REQUESTS: Command =
-    Command { children: &[&put::COMMAND, &get::COMMAND, &del::COMMAND], ..Command::NEW };
+static REQUESTS: Command = Command {
+    children: &[&put::COMMAND, &get::COMMAND, &del::COMMAND],
+    ..Command::NEW
+};
 
 async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     if !invocation.args.is_empty() {
@@ -49,7 +52,13 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     }
     let (client, display) = invocation.connect().await?;
     let interactive = invocation.flags.bool("interactive");
-    let prompt = |text: &str| if interactive { print::say(text) } else { Ok(()) };
+    let prompt = |text: &str| {
+        if interactive {
+            print::say(text)
+        } else {
+            Ok(())
+        }
+    };
     let mut lines = Lines::open()?;
     prompt("compares:")?;
     let compare = section(&mut lines, parse_compare)?;
@@ -57,7 +66,11 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let success = section(&mut lines, parse_request)?;
     prompt("failure requests (get, put, del):")?;
     let failure = section(&mut lines, parse_request)?;
-    let request = pb::TxnRequest { compare, success, failure };
+    let request = pb::TxnRequest {
+        compare,
+        success,
+        failure,
+    };
     display.show(&client.txn(request, None).await?)
 }
 
@@ -93,7 +106,7 @@ fn parse_request(line: &[u8]) -> Result<pb::RequestOp, Failure> {
     let (path, rest) = find::find(&REQUESTS, &words).map_err(|_| unknown())?;
     let mut flags = Flags::new(path.local_flags().chain([&flags::HELP]));
     let Ok(args) = flags.parse(&rest) else {
-        eprintln!("{}", help::usage(&path));
+        complain(format_args!("{}", help::usage(&path, help::Reader::Script)));
         return Err(unknown());
     };
     let request = match path.command().name {
@@ -102,16 +115,24 @@ fn parse_request(line: &[u8]) -> Result<pb::RequestOp, Failure> {
         "del" => Request::RequestDeleteRange(del::request(&args, &flags)?),
         _ => return Err(unknown()),
     };
-    Ok(pb::RequestOp { request: Some(request) })
+    Ok(pb::RequestOp {
+        request: Some(request),
+    })
 }
 
 /// Reads `target("key") op "value"`.
 fn parse_compare(line: &[u8]) -> Result<pb::Compare, Failure> {
     let malformed = |what: &str| {
         let line = String::from_utf8_lossy(line);
-        Failure::new(code::INVALID_INPUT, format!("malformed comparison: {line}{what}"))
+        Failure::new(
+            code::INVALID_INPUT,
+            format!("malformed comparison: {line}{what}"),
+        )
     };
-    let open = line.iter().position(|byte| *byte == b'(').ok_or_else(|| malformed(""))?;
+    let open = line
+        .iter()
+        .position(|byte| *byte == b'(')
+        .ok_or_else(|| malformed(""))?;
     let (target, rest) = (String::from_utf8_lossy(&line[..open]), &line[open + 1..]);
     let parts = Parts::scan(rest);
     let Some(value) = parts.value else {
@@ -124,7 +145,10 @@ fn parse_compare(line: &[u8]) -> Result<pb::Compare, Failure> {
     };
     let (target, target_union) = match target.as_ref() {
         "ver" | "version" => (CompareTarget::Version, TargetUnion::Version(number(10)?)),
-        "c" | "create" => (CompareTarget::Create, TargetUnion::CreateRevision(number(10)?)),
+        "c" | "create" => (
+            CompareTarget::Create,
+            TargetUnion::CreateRevision(number(10)?),
+        ),
         "m" | "mod" => (CompareTarget::Mod, TargetUnion::ModRevision(number(10)?)),
         "val" | "value" => (CompareTarget::Value, TargetUnion::Value(value.into())),
         // etcd's own program crashes on these; a lease is written in hexadecimal everywhere else.
@@ -139,7 +163,9 @@ fn parse_compare(line: &[u8]) -> Result<pb::Compare, Failure> {
         // And on these.
         other => {
             let operator = String::from_utf8_lossy(other);
-            return Err(malformed(&format!(" (unknown operator {operator}, use = != < or >)")));
+            return Err(malformed(&format!(
+                " (unknown operator {operator}, use = != < or >)"
+            )));
         }
     };
     Ok(pb::Compare {
@@ -169,7 +195,10 @@ impl<'a> Parts<'a> {
         let Some(rest) = rest.strip_prefix(b")").and_then(after_blanks) else {
             return parts;
         };
-        let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+        let end = rest
+            .iter()
+            .position(u8::is_ascii_whitespace)
+            .unwrap_or(rest.len());
         let (operator, rest) = rest.split_at(end);
         parts.operator = operator;
         parts.value = after_blanks(rest).and_then(quoted).map(|(value, _)| value);
@@ -208,7 +237,10 @@ mod tests {
         let compare = parse_compare(br#"value("k\x31")   =   "over" junk"#).unwrap();
         assert_eq!(compare.key, &b"k1"[..]);
         assert_eq!(compare.result(), CompareResult::Equal);
-        assert_eq!(compare.target_union, Some(TargetUnion::Value("over".into())));
+        assert_eq!(
+            compare.target_union,
+            Some(TargetUnion::Value("over".into()))
+        );
         let compare = parse_compare(br#"m("k") > "7""#).unwrap();
         assert_eq!(compare.target_union, Some(TargetUnion::ModRevision(7)));
         let compare = parse_compare(br#"lease("k") != "1f""#).unwrap();
@@ -228,18 +260,31 @@ mod tests {
         ] {
             assert_eq!(error(line), format!("{bad}{line}{rest}"));
         }
-        assert_eq!(error(r#"mod("k") = "x""#), r#"invalid txn compare request: mod("k") = "x""#);
+        assert_eq!(
+            error(r#"mod("k") = "x""#),
+            r#"invalid txn compare request: mod("k") = "x""#
+        );
         assert!(error(r#"mod("k") == "1""#).contains("unknown operator =="));
     }
 
     #[test]
     fn requests_have_the_flags_of_their_commands() {
-        let request = parse_request(br#"del k9 --prefix --prev-kv"#).unwrap().request.unwrap();
-        let Request::RequestDeleteRange(delete) = request else { panic!("{request:?}") };
-        assert_eq!((&delete.key[..], &delete.range_end[..]), (&b"k9"[..], &b"k:"[..]));
+        let request = parse_request(br#"del k9 --prefix --prev-kv"#)
+            .unwrap()
+            .request
+            .unwrap();
+        let Request::RequestDeleteRange(delete) = request else {
+            panic!("{request:?}")
+        };
+        assert_eq!(
+            (&delete.key[..], &delete.range_end[..]),
+            (&b"k9"[..], &b"k:"[..])
+        );
         assert!(delete.prev_kv);
         let request = parse_request(br#"put k -- -v"#).unwrap().request.unwrap();
-        let Request::RequestPut(put) = request else { panic!("{request:?}") };
+        let Request::RequestPut(put) = request else {
+            panic!("{request:?}")
+        };
         assert_eq!(put.value, &b"-v"[..]);
         let message = |line: &[u8]| parse_request(line).unwrap_err().message.unwrap();
         assert_eq!(message(b"get"), "invalid txn compare request: get");

@@ -8,19 +8,30 @@ use crate::pb::authpb::UserAddOptions;
 use crate::pb::etcdserverpb as pb;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "user",
     usage: "<subcommand>",
     group: super::commands::AUTHENTICATION,
     short: "Manages users. `etcdctl user --help` lists the subcommands",
     long: "Manages users",
-    children: &[&ADD, &DELETE, &GET, &LIST, &PASSWD, &GRANT_ROLE, &REVOKE_ROLE],
+    children: &[
+        &ADD,
+        &DELETE,
+        &GET,
+        &LIST,
+        &PASSWD,
+        &GRANT_ROLE,
+        &REVOKE_ROLE,
+    ],
     ..Command::NEW
 };
 
 /// Twice in the tables, so the text is here.
-const INTERACTIVE: Flag =
-    Flag::bool("interactive", "ask for the password (false: read it from stdin)").or("true");
+const INTERACTIVE: Flag = Flag::bool(
+    "interactive",
+    "ask for the password (false: read it from stdin)",
+)
+.or("true");
 
 static ADD: Command = Command {
     name: "add",
@@ -29,7 +40,10 @@ static ADD: Command = Command {
     flags: &[
         INTERACTIVE,
         Flag::text("new-user-password", "the password"),
-        Flag::bool("no-password", "no password: the user is named by client certificates"),
+        Flag::bool(
+            "no-password",
+            "no password: the user is named by client certificates",
+        ),
     ],
     run: Some(|invocation| Box::pin(add(invocation))),
     ..Command::NEW
@@ -106,7 +120,10 @@ async fn add(mut invocation: Invocation) -> Result<(), Failure> {
         hashed_password: String::new(),
     };
     let response = client.user_add(request, None).await?;
-    display.show(&Done { sentence: format!("User {name} created"), response })
+    display.show(&Done {
+        sentence: format!("User {name} created"),
+        response,
+    })
 }
 
 async fn delete(mut invocation: Invocation) -> Result<(), Failure> {
@@ -114,7 +131,10 @@ async fn delete(mut invocation: Invocation) -> Result<(), Failure> {
     let (client, display) = invocation.connect().await?;
     let request = pb::AuthUserDeleteRequest { name: name.clone() };
     let response = client.user_delete(request, None).await?;
-    display.show(&Done { sentence: format!("User {name} deleted"), response })
+    display.show(&Done {
+        sentence: format!("User {name} deleted"),
+        response,
+    })
 }
 
 async fn get(mut invocation: Invocation) -> Result<(), Failure> {
@@ -130,7 +150,10 @@ async fn get(mut invocation: Invocation) -> Result<(), Failure> {
         say("")?;
         let request = pb::AuthRoleGetRequest { role: role.clone() };
         let response = client.role_get(request, None).await?;
-        display.show(&RoleGet { name: role, response })?;
+        display.show(&RoleGet {
+            name: role,
+            response,
+        })?;
     }
     Ok(())
 }
@@ -147,10 +170,16 @@ async fn passwd(mut invocation: Invocation) -> Result<(), Failure> {
     let name = one_name(&invocation)?;
     let password = new_password(&invocation, &name)?;
     let (client, display) = invocation.connect().await?;
-    let request =
-        pb::AuthUserChangePasswordRequest { name, password, hashed_password: String::new() };
+    let request = pb::AuthUserChangePasswordRequest {
+        name,
+        password,
+        hashed_password: String::new(),
+    };
     let response = client.user_change_password(request, None).await?;
-    display.show(&Done { sentence: "Password updated".to_owned(), response })
+    display.show(&Done {
+        sentence: "Password updated".to_owned(),
+        response,
+    })
 }
 
 async fn grant_role(mut invocation: Invocation) -> Result<(), Failure> {
@@ -159,7 +188,10 @@ async fn grant_role(mut invocation: Invocation) -> Result<(), Failure> {
             "user grant command requires user name and role name as its argument",
         ));
     }
-    let (user, role) = (invocation.text(0).into_owned(), invocation.text(1).into_owned());
+    let (user, role) = (
+        invocation.text(0).into_owned(),
+        invocation.text(1).into_owned(),
+    );
     let (client, display) = invocation.connect().await?;
     let sentence = format!("Role {role} is granted to user {user}");
     let request = pb::AuthUserGrantRoleRequest { user, role };
@@ -173,7 +205,10 @@ async fn revoke_role(mut invocation: Invocation) -> Result<(), Failure> {
             "user revoke-role requires user name and role name as its argument",
         ));
     }
-    let (name, role) = (invocation.text(0).into_owned(), invocation.text(1).into_owned());
+    let (name, role) = (
+        invocation.text(0).into_owned(),
+        invocation.text(1).into_owned(),
+    );
     let (client, display) = invocation.connect().await?;
     let sentence = format!("Role {role} is revoked from user {name}");
     let request = pb::AuthUserRevokeRoleRequest { name, role };
@@ -186,14 +221,20 @@ fn one_name(invocation: &Invocation) -> Result<String, Failure> {
         return Ok(invocation.text(0).into_owned());
     }
     let name = invocation.path.command().name;
-    Err(Failure::args(format!("user {name} command requires user name as its argument")))
+    Err(Failure::args(format!(
+        "user {name} command requires user name as its argument"
+    )))
 }
 
 /// A password asked for twice, or the first word of standard input.
 fn new_password(invocation: &Invocation, user: &str) -> Result<String, Failure> {
     if !invocation.flags.bool("interactive") {
         let line = prompt::read_line()?;
-        return Ok(line.split_whitespace().next().unwrap_or_default().to_owned());
+        return Ok(line
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned());
     }
     let first = prompt::password(&format!("Password of {user}: "))?;
     if first.is_empty() {

@@ -7,7 +7,7 @@ use super::exit::{Failure, code};
 use super::go::quote::unquote_prefix;
 
 /// The words of a line.
-pub fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+pub(super) fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
     let mut words = Vec::new();
     let mut rest = line;
     while let Some((first, tail)) = rest.split_first() {
@@ -22,7 +22,10 @@ pub fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
         } else if matches!(first, b'"' | b'\'') || is_blank(*first) {
             rest = tail;
         } else {
-            let length = rest.iter().position(|byte| is_blank(*byte)).unwrap_or(rest.len());
+            let length = rest
+                .iter()
+                .position(|byte| is_blank(*byte))
+                .unwrap_or(rest.len());
             words.push(rest[..length].to_vec());
             rest = &rest[length..];
         }
@@ -53,7 +56,10 @@ fn double_quoted(text: &[u8]) -> Option<usize> {
 
 fn single_quoted(text: &[u8]) -> Option<usize> {
     let inside = text.strip_prefix(b"'")?;
-    inside.iter().position(|byte| *byte == b'\'').map(|at| at + 2)
+    inside
+        .iter()
+        .position(|byte| *byte == b'\'')
+        .map(|at| at + 2)
 }
 
 #[cfg(test)]
@@ -62,12 +68,18 @@ mod tests {
 
     fn words(line: &str) -> Vec<String> {
         let words = split(line.as_bytes()).unwrap();
-        words.into_iter().map(|word| String::from_utf8(word).unwrap()).collect()
+        words
+            .into_iter()
+            .map(|word| String::from_utf8(word).unwrap())
+            .collect()
     }
 
     #[test]
     fn quotes_group_and_escapes_work_in_double_ones() {
-        assert_eq!(words(r#"put "k \x41" 'v "w"' x"#), ["put", "k A", "v \"w\"", "x"]);
+        assert_eq!(
+            words(r#"put "k \x41" 'v "w"' x"#),
+            ["put", "k A", "v \"w\"", "x"]
+        );
         assert_eq!(words("  get\tk  "), ["get", "k"]);
         assert_eq!(words("put k ab'c d"), ["put", "k", "ab'c", "d"]);
         assert_eq!(words("put \"open"), ["put", "open"]);
@@ -76,6 +88,9 @@ mod tests {
 
     #[test]
     fn a_bad_escape_is_an_error() {
-        assert_eq!(split(br#"watch "\z""#).unwrap_err().code, code::INVALID_INPUT);
+        assert_eq!(
+            split(br#"watch "\z""#).unwrap_err().code,
+            code::INVALID_INPUT
+        );
     }
 }

@@ -42,7 +42,10 @@ pub(crate) enum RaftInput {
     /// A peer's message.
     Message(Box<Message>),
     /// A configuration change was accepted (or refused: the empty change).
-    Configure { change: ConfChange, reply: Sender<Option<ConfState>> },
+    Configure {
+        change: ConfChange,
+        reply: Sender<Option<ConfState>>,
+    },
     /// Entries up to here are in a durable checkpoint.
     Compact(u64),
     /// Run for leader now: there is nobody else.
@@ -100,7 +103,11 @@ impl RaftLoop {
             applied_index: status.applied,
             persisted_ready: 0,
             voters: conf_state.voters.clone(),
-            state: SoftState { term: status.term, role: status.role, leader: status.leader },
+            state: SoftState {
+                term: status.term,
+                role: status.role,
+                leader: status.leader,
+            },
             after: VecDeque::new(),
             core,
             shared,
@@ -215,7 +222,11 @@ impl RaftLoop {
                     };
                     match leading {
                         true => {
-                            self.pending.place(first_index + offset as u64, self.state.term, waiter);
+                            self.pending.place(
+                                first_index + offset as u64,
+                                self.state.term,
+                                waiter,
+                            );
                         }
                         false => self.pending.forward(waiter),
                     }
@@ -240,7 +251,10 @@ impl RaftLoop {
 
     fn expire_unproposed(&mut self) {
         let now = Instant::now();
-        for late in self.proposals.extract_if(.., |proposal| proposal.deadline <= now) {
+        for late in self
+            .proposals
+            .extract_if(.., |proposal| proposal.deadline <= now)
+        {
             answer(late.reply, NodeError::DeadlineExceeded);
         }
     }
@@ -310,7 +324,11 @@ impl RaftLoop {
         if ready > self.persisted_ready {
             self.persisted_ready = ready;
             self.core.persisted(ready);
-            while self.after.front().is_some_and(|(number, _)| *number <= ready) {
+            while self
+                .after
+                .front()
+                .is_some_and(|(number, _)| *number <= ready)
+            {
                 if let Some((_, messages)) = self.after.pop_front() {
                     self.send(messages);
                 }
@@ -333,7 +351,9 @@ impl RaftLoop {
         }
         if let Some(last) = output.committed.last() {
             self.commit_index = last.index;
-            self.shared.commit_index.store(last.index, Ordering::Release);
+            self.shared
+                .commit_index
+                .store(last.index, Ordering::Release);
             self.publish_sole_leader();
             let pending = &mut self.pending;
             let entries = output
@@ -347,8 +367,11 @@ impl RaftLoop {
             self.apply_backlog.push_back(entries);
         }
         for ready in output.reads {
-            let replies: Vec<_> =
-                ready.tickets.iter().filter_map(|ticket| self.reads.remove(ticket)).collect();
+            let replies: Vec<_> = ready
+                .tickets
+                .iter()
+                .filter_map(|ticket| self.reads.remove(ticket))
+                .collect();
             self.release_reads(ready.index, replies);
         }
         for line in output.lines {
@@ -397,8 +420,12 @@ impl RaftLoop {
         self.shared.term.store(state.term, Ordering::Release);
         self.shared.leader.store(state.leader, Ordering::Release);
         self.publish_sole_leader();
-        metrics::global().has_leader.set(i64::from(state.leader != 0));
-        metrics::global().is_leader.set(i64::from(role == Role::Leader));
+        metrics::global()
+            .has_leader
+            .set(i64::from(state.leader != 0));
+        metrics::global()
+            .is_leader
+            .set(i64::from(role == Role::Leader));
         if before.leader != state.leader {
             metrics::global().leader_changes.inc();
             if before.leader != 0 {

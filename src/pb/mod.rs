@@ -5,6 +5,7 @@
 //! Byte fields are [`bytes::Bytes`]: a decoded request shares the buffer it came in.
 
 mod encoded;
+pub mod text;
 
 pub use encoded::{Event, EventFields, EventType, KeyValue, KeyValueFields};
 
@@ -43,5 +44,17 @@ package!(
     /// The Election service.
     v3electionpb
 );
+
+/// The health service of gRPC.
+#[allow(
+    missing_docs,
+    clippy::all,
+    unreachable_pub,
+    unused_qualifications,
+    elided_lifetimes_in_paths
+)]
+pub mod health {
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+}
 
 pub use raft_proto::eraftpb as raftpb;

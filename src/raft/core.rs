@@ -166,6 +166,10 @@ impl Core {
         validate::validate(&mut message, &self.validation_view())?;
         let is_leader = self.node.raft.state == StateRole::Leader;
         let kind = message.get_msg_type();
+        if is_leader && kind == MessageType::MsgReadIndex && message.from == self.config.id {
+            // Asked as a follower, forwarded back to the leader of now: the round was put back since.
+            return Ok(());
+        }
         if is_leader && kind == MessageType::MsgReadIndex {
             if !self.node.raft.commit_to_current_term() {
                 self.reads.park(message);
@@ -530,7 +534,10 @@ impl Core {
             self.lines.configuration(metadata.get_conf_state());
         }
         log.append(&entries);
-        let must_write = ready.must_sync();
+        // Alone, a commit index is not worth a write. That members changed is: should the members that
+        // saw the change committed forget it, the ones they removed would be needed to learn it again.
+        let commits_members = output.committed.iter().any(is_conf_change);
+        let must_write = ready.must_sync() || commits_members;
         let number = ready.number();
         self.node.advance_append_async(ready);
 
@@ -653,6 +660,10 @@ impl Core {
             can_campaign: self.can_campaign(),
         }
     }
+}
+
+fn is_conf_change(entry: &Entry) -> bool {
+    entry.entry_type == EntryType::EntryConfChange as i32
 }
 
 /// Whether a message promises nothing that is not on disk yet.

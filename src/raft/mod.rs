@@ -30,7 +30,7 @@
 //! * No campaign starts while a write is in flight: the crate would panic on winning, and a member
 //!   whose disk hangs has no business leading.
 //! * The HardState's commit index rides along with the next write that must happen anyway; alone it
-//!   never causes one.
+//!   causes one only when it covers a change of members.
 //!
 //! # Deliberately absent
 //!

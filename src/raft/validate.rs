@@ -153,7 +153,12 @@ fn check_envelope(message: &Message, view: &View) -> Result<MessageType, Rejecte
             id: view.id,
         });
     }
-    if message.from == 0 || message.from == view.id {
+    // What is forwarded keeps its first sender, who may be the leader by the time it arrives.
+    let is_forwarded = matches!(
+        kind,
+        MessageType::MsgPropose | MessageType::MsgReadIndex | MessageType::MsgTransferLeader
+    );
+    if message.from == 0 || (message.from == view.id && !is_forwarded) {
         return Err(Rejected::Sender(message.from));
     }
     // Panic: "term should not be set when sending" on forwarding; and a term of 0 passes every term check

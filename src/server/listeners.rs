@@ -11,7 +11,6 @@ use crate::http::client::{Endpoints, Traffic, serve_clients, serve_metrics};
 use crate::http::peer::{PeerEndpoints, serve_peers};
 use crate::http::{self, Access, Address, Bound, Http2Settings, SocketOptions};
 use crate::node::NodeHandle;
-use crate::node::watch::Watches;
 use crate::{rpc, systemd, tls};
 
 /// Name of client sockets the service manager hands over.
@@ -46,8 +45,10 @@ impl Listeners {
     /// Binds every socket. The error is etcd's text.
     pub(super) fn bind(config: &Config) -> Result<Self, String> {
         let listen = &config.listen;
-        let options =
-            SocketOptions { reuse_port: listen.reuse_port, reuse_address: listen.reuse_address };
+        let options = SocketOptions {
+            reuse_port: listen.reuse_port,
+            reuse_address: listen.reuse_address,
+        };
         tracing::info!(
             "listen-peer-urls" = %crate::logging::List(&super::settings::texts(&listen.peer_urls)),
             "configuring peer listeners"
@@ -59,15 +60,25 @@ impl Listeners {
                 %crate::logging::List(&super::settings::texts(&listen.client_urls)),
             "configuring client listeners"
         );
-        let secured: Vec<Url> = [&listen.client_urls, &listen.client_http_urls, &listen.metrics_urls]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
+        let secured: Vec<Url> = [
+            &listen.client_urls,
+            &listen.client_http_urls,
+            &listen.metrics_urls,
+        ]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
         let client_tls = load_tls("client", &config.client_tls, &secured, config)?;
         let client = client_ports(config, options)?;
         let metrics = bind_all(&listen.metrics_urls, options)?;
-        Ok(Self { client, peer, metrics, client_tls, peer_tls })
+        Ok(Self {
+            client,
+            peer,
+            metrics,
+            client_tls,
+            peer_tls,
+        })
     }
 
     /// Serves peers and metrics, which need no ready member.
@@ -115,7 +126,7 @@ impl Listeners {
 
 impl Serving {
     /// Serves clients: the member is ready.
-    pub(super) fn serve_clients(&self, config: &Config, node: &NodeHandle, watches: Watches) {
+    pub(super) fn serve_clients(&self, config: &Config, node: &NodeHandle) {
         let endpoints = Arc::new(Endpoints {
             member: node.clone(),
             access: Access::new(&config.http.host_whitelist, &config.http.cors),
@@ -128,17 +139,20 @@ impl Serving {
                 keepalive_timeout: config.rpc.keepalive_timeout,
             },
         });
-        let services = rpc::Services::new(
-            node.clone(),
-            watches,
-            rpc::Limits {
-                request_bytes_max: usize::try_from(config.rpc.request_bytes_max)
-                    .unwrap_or(usize::MAX),
-                txn_ops_max: usize::try_from(config.rpc.txn_ops_max).unwrap_or(usize::MAX),
-                warning_unary_duration: config.rpc.warning_unary_duration,
-                quota_bytes: config.storage.quota_bytes,
-            },
-        );
+        let limits = rpc::Limits {
+            server_version: COMPATIBLE_VERSION,
+            request_bytes_max: usize::try_from(config.rpc.request_bytes_max).unwrap_or(usize::MAX),
+            txn_ops_max: usize::try_from(config.rpc.txn_ops_max).unwrap_or(usize::MAX),
+            quota_bytes: config
+                .storage
+                .quota_bytes
+                .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            watch_progress_interval: config.rpc.watch_progress_interval,
+            election_timeout: config.raft.election_timeout,
+            warning_unary_duration: config.rpc.warning_unary_duration,
+            stop_serving_on_defragment: config.feature_gates.enabled("StopGRPCServiceOnDefrag"),
+        };
+        let services = rpc::Services::new(node.clone(), limits);
         for port in self.client.lock().drain(..) {
             tracing::info!("ready to serve client requests");
             let services = services.clone();
@@ -176,8 +190,20 @@ fn client_ports(config: &Config, options: SocketOptions) -> Result<Vec<Port>, St
     let split = !listen.client_http_urls.is_empty();
     let mut wanted: BTreeMap<String, (Address, bool, bool, Traffic)> = BTreeMap::new();
     let lists = [
-        (&listen.client_urls, Traffic { grpc: true, http: !split }),
-        (&listen.client_http_urls, Traffic { grpc: false, http: true }),
+        (
+            &listen.client_urls,
+            Traffic {
+                grpc: true,
+                http: !split,
+            },
+        ),
+        (
+            &listen.client_http_urls,
+            Traffic {
+                grpc: false,
+                http: true,
+            },
+        ),
     ];
     for (urls, traffic) in lists {
         for url in urls {
@@ -204,13 +230,26 @@ fn client_ports(config: &Config, options: SocketOptions) -> Result<Vec<Port>, St
             Some(at) => inherited.swap_remove(at),
             None => http::bind(&address, options).map_err(|error| error.to_string())?,
         };
-        ports.push(Port { bound, plain, secure, traffic });
+        ports.push(Port {
+            bound,
+            plain,
+            secure,
+            traffic,
+        });
     }
     // A socket at an address no URL names is served plainly or with TLS, as the first URL is.
     let secure = listen.client_urls.first().is_some_and(Url::is_tls);
     for bound in inherited {
-        let traffic = Traffic { grpc: true, http: !split };
-        ports.push(Port { bound, plain: !secure, secure, traffic });
+        let traffic = Traffic {
+            grpc: true,
+            http: !split,
+        };
+        ports.push(Port {
+            bound,
+            plain: !secure,
+            secure,
+            traffic,
+        });
     }
     Ok(ports)
 }
@@ -228,8 +267,12 @@ fn address(url: &Url) -> Result<Address, String> {
     match url.scheme() {
         Scheme::Unix | Scheme::Unixs => Ok(Address::Unix(url.address().into())),
         Scheme::Http | Scheme::Https => {
-            let (host, port) = url.host_port().ok_or_else(|| format!("{url} has no port"))?;
-            let port = port.parse().map_err(|_| format!("{url}: port {port} is no number"))?;
+            let (host, port) = url
+                .host_port()
+                .ok_or_else(|| format!("{url} has no port"))?;
+            let port = port
+                .parse()
+                .map_err(|_| format!("{url}: port {port} is no number"))?;
             Ok(Address::Tcp(host.trim_matches(['[', ']']).to_owned(), port))
         }
     }
@@ -249,7 +292,8 @@ fn load_tls(
         _ if options.auto_tls => {
             let hosts: Vec<String> = urls.iter().map(|url| url.host().to_owned()).collect();
             let directory = config.member.data_dir.join("fixtures").join(usage);
-            let made = tls::self_signed(&directory, &hosts, options.self_signed_years)
+            let years = u32::try_from(options.self_signed_years).unwrap_or(u32::MAX);
+            let made = tls::self_signed(&directory, &hosts, years, usage == "client")
                 .map_err(|error| error.to_string())?;
             (made.cert_file, made.key_file)
         }
@@ -278,9 +322,13 @@ fn load_tls(
 
 fn protocol(options: &Tls) -> tls::Protocol {
     tls::Protocol {
-        tls12: options.tls12,
-        tls13: options.tls13,
         cipher_suites: options.cipher_suites.clone(),
+        version_min: if options.tls12 {
+            tls::Version::Tls12
+        } else {
+            tls::Version::Tls13
+        },
+        version_max: (!options.tls13).then_some(tls::Version::Tls12),
     }
 }
 

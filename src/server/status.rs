@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::{COMPATIBLE_VERSION, Config};
-use crate::metrics::{self, Metrics, Runtime};
+use crate::metrics::{self, HistogramSnapshot, Metrics, Runtime};
 use crate::node::{NodeHandle, Role};
 use crate::pb::etcdserverpb::AlarmType;
 use crate::systemd::{Notifier, StatusText};
@@ -23,52 +23,89 @@ pub(super) fn certificates_end(unix_seconds: i64) {
     CERTIFICATE_END.fetch_min(unix_seconds, Ordering::Relaxed);
 }
 
-/// The line now.
-pub(super) fn text(node: &NodeHandle, config: &Config) -> StatusText {
-    let status = node.status();
-    let view = node.view();
-    let role = match status.role {
-        Role::Leader => "leader".to_owned(),
-        Role::Learner => "learner".to_owned(),
-        _ if status.leader == 0 => "NO LEADER".to_owned(),
-        _ => {
-            let leader = view.membership.members().find(|member| member.id == status.leader);
-            format!("follower of {}", leader.map_or("?", |member| &member.name))
+/// Fsyncs older than this no longer count for the line.
+const FSYNC_WINDOW: Duration = Duration::from_secs(60);
+
+/// The line for the service manager.
+pub(super) struct Line {
+    node: NodeHandle,
+    quota_bytes: u64,
+    /// Fsyncs as of the beginning of the window.
+    fsyncs_before: HistogramSnapshot,
+}
+
+impl Line {
+    pub(super) fn new(node: NodeHandle, config: &Config) -> Self {
+        let quota_bytes = config.storage.quota_bytes.unwrap_or(0);
+        Self {
+            node,
+            quota_bytes,
+            fsyncs_before: metrics::global().wal_fsync.snapshot(),
         }
-    };
-    let kinds = [(AlarmType::Nospace, "NOSPACE"), (AlarmType::Corrupt, "CORRUPT")];
-    let raised = kinds.into_iter().filter(|(kind, _)| view.alarms.is_raised(*kind));
-    let members = view.membership.members().count();
-    let fsync = metrics::global().wal_fsync.snapshot();
-    let p99 = fsync.quantile_since(&Default::default(), 0.99);
-    let end = CERTIFICATE_END.load(Ordering::Relaxed);
-    StatusText {
-        role,
-        term: status.term,
-        revision: view.mvcc.revision(),
-        members: Some((members, members)),
-        db_bytes: Some((
-            u64::try_from(view.sizes.file_bytes).unwrap_or(0),
-            config.storage.quota_bytes.unwrap_or(0),
-        )),
-        fsync_p99: p99.map(Duration::from_secs_f64),
-        certificate_days: (end != i64::MAX).then(|| (end - unix_seconds()) / DAY),
-        alarms: raised.map(|(_, name)| name.to_owned()).collect(),
+    }
+
+    /// The line now.
+    pub(super) fn text(&self) -> StatusText {
+        let status = self.node.status();
+        let view = self.node.view();
+        let role = match status.role {
+            Role::Leader => "leader".to_owned(),
+            Role::Learner => "learner".to_owned(),
+            _ if status.leader == 0 => "NO LEADER".to_owned(),
+            _ => {
+                let leader = view
+                    .membership
+                    .members()
+                    .find(|member| member.id == status.leader);
+                format!("follower of {}", leader.map_or("?", |member| &member.name))
+            }
+        };
+        let kinds = [
+            (AlarmType::Nospace, "NOSPACE"),
+            (AlarmType::Corrupt, "CORRUPT"),
+        ];
+        let raised = kinds
+            .into_iter()
+            .filter(|(kind, _)| view.alarms.is_raised(*kind));
+        let members = view.membership.members().count();
+        let fsyncs = metrics::global().wal_fsync.snapshot();
+        let p99 = fsyncs.quantile_since(&self.fsyncs_before, 0.99);
+        let end = CERTIFICATE_END.load(Ordering::Relaxed);
+        StatusText {
+            role,
+            term: status.term,
+            revision: view.mvcc.revision(),
+            members: Some((members, members)),
+            db_bytes: Some((
+                u64::try_from(view.sizes.file_bytes).unwrap_or(0),
+                self.quota_bytes,
+            )),
+            fsync_p99: p99.map(Duration::from_secs_f64),
+            certificate_days: (end != i64::MAX).then(|| (end - unix_seconds()) / DAY),
+            alarms: raised.map(|(_, name)| name.to_owned()).collect(),
+        }
+    }
+
+    /// Keeps the line up to date.
+    pub(super) async fn keep(mut self, notifier: Arc<Notifier>) {
+        let mut timer = tokio::time::interval(INTERVAL);
+        let mut window_began = tokio::time::Instant::now();
+        loop {
+            timer.tick().await;
+            notifier.status(&self.text().to_string());
+            if window_began.elapsed() >= FSYNC_WINDOW {
+                window_began = tokio::time::Instant::now();
+                self.fsyncs_before = metrics::global().wal_fsync.snapshot();
+            }
+        }
     }
 }
 
 fn unix_seconds() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// Keeps the line up to date.
-pub(super) async fn keep(notifier: Arc<Notifier>, node: NodeHandle, config: Arc<Config>) {
-    let mut timer = tokio::time::interval(INTERVAL);
-    loop {
-        timer.tick().await;
-        notifier.status(&text(&node, &config).to_string());
-    }
 }
 
 /// Has metrics set what the member holds anyway, whenever somebody asks.
@@ -76,9 +113,13 @@ pub(super) fn register_metrics(node: &NodeHandle, config: &Config) {
     let metrics = metrics::global();
     metrics.set_runtime(Runtime::default());
     metrics.server_version.set_only(&[COMPATIBLE_VERSION]);
-    metrics.server_id.set_only(&[&node.identity().member_id.to_string()]);
+    metrics
+        .server_id
+        .set_only(&[&node.identity().member_id.to_string()]);
     metrics.build_info.set_only(&[env!("CARGO_PKG_VERSION")]);
-    metrics.quota.set(config.storage.quota_bytes.map_or(0, |bytes| bytes as i64));
+    metrics
+        .quota
+        .set(config.storage.quota_bytes.map_or(0, |bytes| bytes as i64));
     let node = node.clone();
     metrics.on_gather(move |metrics| gather(&node, metrics));
 }
@@ -88,20 +129,27 @@ fn gather(node: &NodeHandle, metrics: &Metrics) {
     let view = node.view();
     metrics.current_revision.set(view.mvcc.revision());
     metrics.compact_revision.set(view.mvcc.compact_revision());
-    metrics.keys.set(i64::try_from(view.mvcc.live_count()).unwrap_or(i64::MAX));
+    metrics
+        .keys
+        .set(i64::try_from(view.mvcc.live_count()).unwrap_or(i64::MAX));
     metrics.db_size.set(view.sizes.file_bytes);
     metrics.db_size_in_use.set(view.sizes.in_use_bytes);
     metrics.proposals_applied.set(status.applied_index as i64);
     metrics.proposals_committed.set(status.commit_index as i64);
     let lag = status.applied_index.saturating_sub(status.checkpoint_index);
     metrics.checkpoint_lag_entries.set(lag as i64);
-    metrics.is_learner.set(i64::from(status.role == Role::Learner));
+    metrics
+        .is_learner
+        .set(i64::from(status.role == Role::Learner));
     if let Some(version) = view.membership.version() {
         let short = version.rsplit_once('.').map_or(version, |(short, _)| short);
         metrics.cluster_version.set_only(&[short]);
     }
     for member in view.membership.members() {
-        let ids = [node.identity().member_id.to_string(), format!("{:x}", member.id)];
+        let ids = [
+            node.identity().member_id.to_string(),
+            format!("{:x}", member.id),
+        ];
         metrics.known_peers.with(&[&ids[0], &ids[1]]).set(1);
     }
 }

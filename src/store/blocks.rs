@@ -17,7 +17,8 @@
 //!   all; either way the checksums of blocks that did not change are in it.
 //! - The header is written in place too, as redb does. It has two copies and a sequence number: torn or damaged, one is left.
 //!
-//! A block that was never written may not be read, so a zeroed stretch of the file is found as well.
+//! A block that was never written may not be read, so a zeroed stretch of the file is found as well. The head says how
+//! long the file is at least: it is written before a file shrinks, and after it grew, with a sync in between.
 //!
 //! Deliberately absent: locks. Whoever opens the file has locked it.
 
@@ -45,7 +46,8 @@ const HEAD_MAGIC: [u8; 8] = *b"etcdst\x00\x01";
 const HEAD_COPIES: [usize; 2] = [0, BLOCK_BYTES / 2];
 /// Where a copy has the sequence number, and where redb's bytes.
 const HEAD_SEQUENCE_AT: usize = 8;
-const HEAD_CONTENT_AT: usize = 16;
+const HEAD_BLOCKS_AT: usize = 16;
+const HEAD_CONTENT_AT: usize = 24;
 /// Most of redb's bytes a copy holds. redb uses 320.
 const HEAD_CONTENT_BYTES: usize = 480;
 
@@ -80,10 +82,13 @@ pub(super) struct BlockFile {
     traffic: Arc<Traffic>,
 }
 
-/// redb's header and how often it was written.
+/// redb's header, and ours.
 struct Head {
-    content: [u8; HEAD_CONTENT_BYTES],
+    /// How often it was written.
     sequence: u64,
+    /// Data blocks the file has at least.
+    blocks: u64,
+    content: [u8; HEAD_CONTENT_BYTES],
 }
 
 /// Checksums of a group's blocks, 0 where no block was ever written.
@@ -122,13 +127,17 @@ impl BlockFile {
                 Head::decode(&block)?
             }
         };
+        let blocks = logical_blocks(file_bytes);
+        if blocks < head.blocks {
+            return Err(damaged(file_bytes, "the rest of the file is missing"));
+        }
         let this = Self {
             file,
             head: Mutex::new(head),
             groups: RwLock::default(),
             traffic: Arc::default(),
         };
-        this.resize_groups(logical_blocks(file_bytes));
+        this.resize_groups(blocks);
         Ok(this)
     }
 
@@ -154,8 +163,24 @@ impl BlockFile {
         place
             .ok_or_else(|| unaligned(0, content.len()))?
             .copy_from_slice(content);
+        head.blocks = logical_blocks(self.file.size()?);
+        self.write_next(&mut head)
+    }
+
+    fn write_next(&self, head: &mut Head) -> io::Result<()> {
         head.sequence += 1;
         self.write_file(0, &head.encode())
+    }
+
+    /// The file is about to have fewer blocks.
+    fn shrink_head(&self, blocks: u64) -> io::Result<()> {
+        let mut head = self.head.lock();
+        if blocks >= head.blocks {
+            return Ok(());
+        }
+        head.blocks = blocks;
+        self.write_next(&mut head)?;
+        self.file.sync_data()
     }
 
     /// Calls `with` on the checksums of a group, which it reads first if need be.
@@ -243,6 +268,7 @@ impl StorageBackend for BlockFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         // Checksums beyond the end stay: a block there is written before it is read again.
         let blocks = (len / BLOCK_BYTES as u64).saturating_sub(1);
+        self.shrink_head(blocks)?;
         self.file.set_size(file_bytes(blocks))?;
         self.resize_groups(blocks);
         Ok(())
@@ -282,8 +308,9 @@ impl std::fmt::Debug for BlockFile {
 impl Head {
     fn empty() -> Self {
         Self {
-            content: [0; HEAD_CONTENT_BYTES],
             sequence: 0,
+            blocks: 0,
+            content: [0; HEAD_CONTENT_BYTES],
         }
     }
 
@@ -303,12 +330,13 @@ impl Head {
 
     fn decode_copy(sector: &[u8]) -> Option<Self> {
         let (body, sum) = sector.split_last_chunk()?;
-        let sequence = body.get(HEAD_SEQUENCE_AT..HEAD_CONTENT_AT)?;
+        let number = |at: usize| Some(u64::from_le_bytes(*body.get(at..)?.first_chunk()?));
         let content = body.get(HEAD_CONTENT_AT..HEAD_CONTENT_AT + HEAD_CONTENT_BYTES)?;
         let intact =
             body.starts_with(&HEAD_MAGIC) && crc32c::crc32c(body) == u32::from_le_bytes(*sum);
         intact.then_some(Self {
-            sequence: u64::from_le_bytes(sequence.try_into().ok()?),
+            sequence: number(HEAD_SEQUENCE_AT)?,
+            blocks: number(HEAD_BLOCKS_AT)?,
             content: content.try_into().ok()?,
         })
     }
@@ -316,7 +344,8 @@ impl Head {
     fn encode(&self) -> [u8; BLOCK_BYTES] {
         let mut sector = [0; SECTOR_BYTES];
         sector[..HEAD_SEQUENCE_AT].copy_from_slice(&HEAD_MAGIC);
-        sector[HEAD_SEQUENCE_AT..HEAD_CONTENT_AT].copy_from_slice(&self.sequence.to_le_bytes());
+        sector[HEAD_SEQUENCE_AT..HEAD_BLOCKS_AT].copy_from_slice(&self.sequence.to_le_bytes());
+        sector[HEAD_BLOCKS_AT..HEAD_CONTENT_AT].copy_from_slice(&self.blocks.to_le_bytes());
         sector[HEAD_CONTENT_AT..HEAD_CONTENT_AT + HEAD_CONTENT_BYTES]
             .copy_from_slice(&self.content);
         let sum = crc32c::crc32c(&sector[..SECTOR_BYTES - 4]);

@@ -17,6 +17,8 @@ pub(super) struct Database {
     redb: redb::Database,
     traffic: Arc<Traffic>,
     path: PathBuf,
+    /// What redb means when it only says that there was an error before.
+    first_error: OnceLock<StoreError>,
 }
 
 impl Database {
@@ -70,6 +72,7 @@ impl Database {
             redb,
             traffic,
             path,
+            first_error: OnceLock::new(),
         })
     }
 
@@ -155,7 +158,10 @@ impl Database {
         &self,
         with: impl FnOnce() -> Result<R, redb::Error>,
     ) -> Result<R, StoreError> {
-        with().map_err(|error| StoreError::redb(&self.path, error))
+        with().map_err(|error| {
+            let error = StoreError::redb(&self.path, error);
+            self.first_error.get_or_init(|| error).clone()
+        })
     }
 }
 

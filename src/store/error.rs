@@ -110,6 +110,12 @@ impl StoreError {
             redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
                 Self::InUse(path.to_owned())
             }
+            redb::Error::UnorderedKey => {
+                Self::Refused("revisions do not ascend from the last one stored".to_owned())
+            }
+            other @ (redb::Error::ValueTooLarge(_) | redb::Error::TransactionPoisoned) => {
+                Self::Refused(other.to_string())
+            }
             other => Self::damaged(path, None, other.to_string()),
         }
     }

@@ -56,9 +56,6 @@ const ROW_TOMBSTONE: u8 = 1;
 /// A put with a lease, whose id is eight bytes little-endian: ids are random, a varint would be longer.
 const ROW_PUT_LEASED: u8 = 2;
 
-/// Bytes of a record's checksum, which stand before it.
-pub(super) const RECORD_CRC_BYTES: usize = 4;
-
 pub(super) fn revision_key(revision: Revision) -> RevisionKey {
     let mut key = [0; REVISION_KEY_BYTES];
     key[..8].copy_from_slice(&revision.main.to_be_bytes());

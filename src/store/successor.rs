@@ -13,8 +13,8 @@ use super::schema::{
 };
 use crate::types::Revision;
 
-/// Content copied in one step of a defragmentation, in bytes: some 50 ms of work.
-const STEP_BYTES: u64 = 8 << 20;
+/// Content copied in one step of a defragmentation, in bytes: some 50 ms of work. Tests want several steps.
+const STEP_BYTES: u64 = if cfg!(test) { 2_000 } else { 8 << 20 };
 
 /// A database under construction.
 pub(super) struct Successor {

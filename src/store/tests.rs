@@ -1,6 +1,9 @@
 //! The store as a whole: what is written is read, also after a restart.
 
+mod crash;
+mod damage;
 mod sample;
+mod snapshots;
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! `check datascale`: how much memory a server takes for so many keys.
 
-use super::{AUTO_COMPACT, AUTO_DEFRAG, Summary, delete_all, must_be_empty, random_key, size, tidy};
+use super::{
+    AUTO_COMPACT, AUTO_DEFRAG, Summary, delete_all, must_be_empty, random_key, size, tidy,
+};
 use super::{say, writers};
 use crate::client::{Client, Endpoint, TlsOptions, http_get};
 use crate::ctl::cli::{Command, Flag, Invocation};
@@ -9,16 +11,18 @@ use crate::ctl::progress::Bar;
 use crate::pb::etcdserverpb::PutRequest;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "datascale",
     usage: "[options]",
     short: "Checks how much memory a server takes for a load of keys",
     long: "Checks how much memory a server takes for a load of keys. Of several endpoints the first is looked at.",
     flags: &[
-        Flag::text("load", "s(mall): 10000 keys, m(edium): 100000, l(arge): 1000000, xl (xLarge): 3000000")
-            .or("s"),
-        Flag::text("prefix", "prefix of the keys that are written")
-            .or("/etcdctl-check-datascale/"),
+        Flag::text(
+            "load",
+            "s(mall): 10000 keys, m(edium): 100000, l(arge): 1000000, xl (xLarge): 3000000",
+        )
+        .or("s"),
+        Flag::text("prefix", "prefix of the keys that are written").or("/etcdctl-check-datascale/"),
         AUTO_COMPACT,
         AUTO_DEFRAG,
     ],
@@ -33,10 +37,22 @@ struct Load {
 }
 
 const LOADS: [Load; 4] = [
-    Load { pairs: 10_000, clients: 50 },
-    Load { pairs: 100_000, clients: 200 },
-    Load { pairs: 1_000_000, clients: 500 },
-    Load { pairs: 3_000_000, clients: 1000 },
+    Load {
+        pairs: 10_000,
+        clients: 50,
+    },
+    Load {
+        pairs: 100_000,
+        clients: 200,
+    },
+    Load {
+        pairs: 1_000_000,
+        clients: 500,
+    },
+    Load {
+        pairs: 3_000_000,
+        clients: 1000,
+    },
 ];
 
 const KEY_BYTES: usize = 512;
@@ -68,7 +84,9 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
         return Err(Failure::silent(code::ERROR));
     }
     let used = (after - before) / (1024.0 * 1024.0);
-    say(format_args!("PASS: Approximate system memory used : {used:.2} MB."))
+    say(format_args!(
+        "PASS: Approximate system memory used : {used:.2} MB."
+    ))
 }
 
 async fn write(clients: &[Client], pairs: u64, prefix: &[u8]) -> Summary {
@@ -78,13 +96,17 @@ async fn write(clients: &[Client], pairs: u64, prefix: &[u8]) -> Summary {
         let value = bytes::Bytes::from(vec![0; VALUE_BYTES]);
         for _ in 0..pairs {
             let key = random_key(&prefix, KEY_BYTES).into();
-            let put = PutRequest { key, value: value.clone(), ..Default::default() };
+            let put = PutRequest {
+                key,
+                value: value.clone(),
+                ..Default::default()
+            };
             if requests.send(put).await.is_err() {
                 return;
             }
         }
     });
-    let bar = Bar::always(pairs);
+    let bar = Bar::always(pairs, "keys");
     let mut summary = Summary::default();
     while let Some(put) = made.recv().await {
         summary.add(put);
@@ -99,7 +121,9 @@ async fn memory_bytes(server: &str, tls: &TlsOptions, moment: &str) -> Result<f6
     if let Some(bytes) = read_memory(server, tls).await? {
         return Ok(bytes);
     }
-    say(format_args!("FAIL: Could not read {MEMORY} {moment} the put operations."))?;
+    say(format_args!(
+        "FAIL: Could not read {MEMORY} {moment} the put operations."
+    ))?;
     Err(Failure::silent(code::ERROR))
 }
 
@@ -110,17 +134,24 @@ async fn read_memory(server: &str, tls: &TlsOptions) -> Result<Option<f64>, Fail
         false => format!("http://{server}"),
     };
     let tls = match url.starts_with("https://") {
-        true => TlsOptions { insecure_transport: false, ..tls.clone() }.load()?,
+        true => TlsOptions {
+            insecure_transport: false,
+            ..tls.clone()
+        }
+        .load()?,
         false => None,
     };
     let body = match http_get(&Endpoint::parse(&url), "/metrics", tls.as_deref()).await {
-        Ok(body) => body,
+        Ok(answer) => answer.body,
         Err(error) => {
             say(format_args!("fetch error: Get \"{url}/metrics\": {error}"))?;
             return Ok(None);
         }
     };
-    let found = body.lines().find_map(|line| line.strip_prefix(MEMORY)).unwrap_or_default();
+    let found = body
+        .lines()
+        .find_map(|line| line.strip_prefix(MEMORY))
+        .unwrap_or_default();
     match found.trim() {
         "" => {
             say(format_args!("could not find: {MEMORY}"))?;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "check",
     usage: "<subcommand>",
     group: super::commands::UTILITY,
@@ -82,9 +82,7 @@ struct Put {
 }
 
 /// Starts a task per client that makes the puts it is given.
-fn writers(
-    clients: &[Client],
-) -> (mpsc::Sender<pb::PutRequest>, mpsc::UnboundedReceiver<Put>) {
+fn writers(clients: &[Client]) -> (mpsc::Sender<pb::PutRequest>, mpsc::UnboundedReceiver<Put>) {
     let (requests, receiver) = mpsc::channel::<pb::PutRequest>(clients.len());
     let receiver = std::sync::Arc::new(tokio::sync::Mutex::new(receiver));
     let (results, made) = mpsc::unbounded_channel();
@@ -96,7 +94,13 @@ fn writers(
                 let Some(request) = next else { return };
                 let start = Instant::now();
                 let error = client.put(request, None).await.err();
-                if results.send(Put { took: start.elapsed(), error }).is_err() {
+                if results
+                    .send(Put {
+                        took: start.elapsed(),
+                        error,
+                    })
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -126,13 +130,21 @@ impl Summary {
     }
 
     fn slowest_seconds(&self) -> f64 {
-        self.took.iter().max().copied().unwrap_or_default().as_secs_f64()
+        self.took
+            .iter()
+            .max()
+            .copied()
+            .unwrap_or_default()
+            .as_secs_f64()
     }
 
     fn deviation_seconds(&self) -> f64 {
         let count = self.took.len().max(1) as f64;
         let mean = self.took.iter().map(Duration::as_secs_f64).sum::<f64>() / count;
-        let squares = self.took.iter().map(|took| (took.as_secs_f64() - mean).powi(2));
+        let squares = self
+            .took
+            .iter()
+            .map(|took| (took.as_secs_f64() - mean).powi(2));
         (squares.sum::<f64>() / count).sqrt()
     }
 
@@ -157,7 +169,12 @@ async fn delete_all(client: &Client, prefix: &[u8]) -> Result<i64, Error> {
         prev_kv: false,
     };
     let deadline = Some(tokio::time::Instant::now() + CLEAN_UP_TIMEOUT);
-    Ok(client.delete_range(request, deadline).await?.header.unwrap_or_default().revision)
+    Ok(client
+        .delete_range(request, deadline)
+        .await?
+        .header
+        .unwrap_or_default()
+        .revision)
 }
 
 /// Compacts and defragments, as far as asked to.
@@ -169,7 +186,10 @@ async fn tidy(
     let deadline = || Some(tokio::time::Instant::now() + CLEAN_UP_TIMEOUT);
     if let Some(revision) = revision.filter(|_| invocation.flags.bool("auto-compact")) {
         say(format_args!("Compacting with revision {revision}"))?;
-        let request = pb::CompactionRequest { revision, physical: true };
+        let request = pb::CompactionRequest {
+            revision,
+            physical: true,
+        };
         client.compact(request, deadline()).await?;
         say(format_args!("Compacted with revision {revision}"))?;
     }
@@ -191,11 +211,20 @@ mod tests {
 
     #[test]
     fn a_summary_counts_what_succeeded() {
-        let mut summary = Summary { total: Duration::from_secs(2), ..Default::default() };
+        let mut summary = Summary {
+            total: Duration::from_secs(2),
+            ..Default::default()
+        };
         for milliseconds in [100, 300] {
-            summary.add(Put { took: Duration::from_millis(milliseconds), error: None });
+            summary.add(Put {
+                took: Duration::from_millis(milliseconds),
+                error: None,
+            });
         }
-        summary.add(Put { took: Duration::from_secs(9), error: Some(Error::DeadlineExceeded) });
+        summary.add(Put {
+            took: Duration::from_secs(9),
+            error: Some(Error::DeadlineExceeded),
+        });
         assert_eq!(summary.per_second(), 1.0);
         assert_eq!(summary.slowest_seconds(), 0.3);
         assert!((summary.deviation_seconds() - 0.1).abs() < 1e-9);

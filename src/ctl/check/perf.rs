@@ -1,6 +1,8 @@
 //! `check perf`: puts at a given rate for a minute.
 
-use super::{AUTO_COMPACT, AUTO_DEFRAG, Summary, delete_all, must_be_empty, random_key, size, tidy};
+use super::{
+    AUTO_COMPACT, AUTO_DEFRAG, Summary, delete_all, must_be_empty, random_key, size, tidy,
+};
 use super::{say, writers};
 use crate::client::Client;
 use crate::ctl::cli::{Command, Flag, Invocation};
@@ -13,14 +15,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "perf",
     usage: "[options]",
     short: "Checks how fast a cluster writes",
     flags: &[
-        Flag::text("load", "s(mall): 150 puts/s, m(edium): 1000, l(arge): 8000, xl (xLarge): 15000")
-            .or("s")
-            .offering(&["small", "medium", "large", "xLarge"]),
+        Flag::text(
+            "load",
+            "s(mall): 150 puts/s, m(edium): 1000, l(arge): 8000, xl (xLarge): 15000",
+        )
+        .or("s")
+        .offering(&["small", "medium", "large", "xLarge"]),
         Flag::text("prefix", "prefix of the keys that are written").or("/etcdctl-check-perf/"),
         AUTO_COMPACT,
         AUTO_DEFRAG,
@@ -36,10 +41,22 @@ struct Load {
 }
 
 const LOADS: [Load; 4] = [
-    Load { puts_per_second: 150, clients: 50 },
-    Load { puts_per_second: 1000, clients: 200 },
-    Load { puts_per_second: 8000, clients: 500 },
-    Load { puts_per_second: 15000, clients: 1000 },
+    Load {
+        puts_per_second: 150,
+        clients: 50,
+    },
+    Load {
+        puts_per_second: 1000,
+        clients: 200,
+    },
+    Load {
+        puts_per_second: 8000,
+        clients: 500,
+    },
+    Load {
+        puts_per_second: 15000,
+        clients: 1000,
+    },
 ];
 
 const DURATION_SECONDS: u64 = 60;
@@ -61,7 +78,7 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let prefix = invocation.flags.bytes("prefix");
     must_be_empty(&clients[0], &prefix, "'").await?;
     let stop = stop_on_interrupt(&clients[0], &prefix)?;
-    let bar = Arc::new(Bar::always(DURATION_SECONDS));
+    let bar = Arc::new(Bar::always(DURATION_SECONDS, "s"));
     let tick = Arc::clone(&bar);
     tokio::spawn(async move {
         for _ in 0..DURATION_SECONDS {
@@ -77,25 +94,25 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
 }
 
 /// Makes the puts until time is up.
-async fn write(
-    clients: &[Client],
-    load: &Load,
-    prefix: &[u8],
-    stop: CancellationToken,
-) -> Summary {
+async fn write(clients: &[Client], load: &Load, prefix: &[u8], stop: CancellationToken) -> Summary {
     let (requests, mut made) = writers(clients);
     let (prefix, rate) = (prefix.to_vec(), load.puts_per_second);
     let start = Instant::now();
     tokio::spawn(async move {
         let value = bytes::Bytes::from(vec![0; VALUE_BYTES]);
-        let mut sent = 0;
-        while !stop.is_cancelled() && start.elapsed() < Duration::from_secs(DURATION_SECONDS) {
-            let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
+        let (mut sent, all) = (0, rate * DURATION_SECONDS);
+        while !stop.is_cancelled() && sent < all {
+            let due = (start.elapsed().as_secs_f64() * rate as f64) as u64 + 1;
+            let due = due.min(all);
             // A cluster that falls behind is not asked to make up for more than a moment.
             sent = sent.max(due.saturating_sub(rate / 20 + 1));
             while sent < due {
                 let key = random_key(&prefix, KEY_BYTES).into();
-                let put = PutRequest { key, value: value.clone(), ..Default::default() };
+                let put = PutRequest {
+                    key,
+                    value: value.clone(),
+                    ..Default::default()
+                };
                 if requests.send(put).await.is_err() {
                     return;
                 }
@@ -131,7 +148,9 @@ async fn clean_up(client: &Client, prefix: &[u8]) -> Result<Option<i64>, Failure
     match delete_all(client, prefix).await {
         Ok(revision) => Ok(Some(revision)),
         Err(error) => {
-            say(format_args!("FAIL: Cleanup failed during key deletion: ERROR({error})"))?;
+            say(format_args!(
+                "FAIL: Cleanup failed during key deletion: ERROR({error})"
+            ))?;
             Ok(None)
         }
     }
@@ -141,7 +160,9 @@ fn verdict(summary: &Summary, load: &Load) -> Result<(), Failure> {
     let mut passed = !summary.report_errors()?;
     let throughput = summary.per_second() as u64 + 1;
     if summary.per_second() / load.puts_per_second as f64 <= THROUGHPUT_MIN {
-        say(format_args!("FAIL: Throughput too low: {throughput} writes/s"))?;
+        say(format_args!(
+            "FAIL: Throughput too low: {throughput} writes/s"
+        ))?;
         passed = false;
     } else {
         say(format_args!("PASS: Throughput is {throughput} writes/s"))?;
@@ -161,5 +182,9 @@ fn verdict(summary: &Summary, load: &Load) -> Result<(), Failure> {
         say(format_args!("PASS: Stddev is {deviation:.6}s"))?;
     }
     say(if passed { "PASS" } else { "FAIL" })?;
-    if passed { Ok(()) } else { Err(Failure::silent(code::ERROR)) }
+    if passed {
+        Ok(())
+    } else {
+        Err(Failure::silent(code::ERROR))
+    }
 }

@@ -6,7 +6,9 @@ use clap::builder::PossibleValuesParser;
 
 /// The same program for clap.
 pub fn to_clap(command: &Command) -> clap::Command {
-    let mut out = clap::Command::new(command.name).about(command.short).disable_help_subcommand(true);
+    let mut out = clap::Command::new(command.name)
+        .about(command.short)
+        .disable_help_subcommand(true);
     if !command.long.is_empty() {
         out = out.long_about(command.long.trim_end());
     }
@@ -22,12 +24,23 @@ pub fn to_clap(command: &Command) -> clap::Command {
         out = out.arg(clap::Arg::new("argument").value_parser(choices));
     }
     let own = command.flags.iter().map(|flag| arg(flag, false));
-    out = out.args(own).args(command.persistent.iter().map(|flag| arg(flag, true)));
-    out.subcommands(command.children.iter().filter(|child| !child.hidden).map(|c| to_clap(c)))
+    out = out
+        .args(own)
+        .args(command.persistent.iter().map(|flag| arg(flag, true)));
+    out.subcommands(
+        command
+            .children
+            .iter()
+            .filter(|child| !child.hidden)
+            .map(|c| to_clap(c)),
+    )
 }
 
 fn arg(flag: &Flag, global: bool) -> clap::Arg {
-    let mut arg = clap::Arg::new(flag.name).long(flag.name).help(flag.help).global(global);
+    let mut arg = clap::Arg::new(flag.name)
+        .long(flag.name)
+        .help(flag.help)
+        .global(global);
     if let Some(letter) = flag.short {
         arg = arg.short(letter);
     }
@@ -37,7 +50,11 @@ fn arg(flag: &Flag, global: bool) -> clap::Arg {
     if flag.kind == Kind::Bool {
         // `--flag=false` is fine, `--flag false` is not.
         let values = PossibleValuesParser::new(["true", "false"]);
-        return arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_parser(values);
+        return arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_parser(values);
     }
     if !flag.values.is_empty() {
         arg = arg.value_parser(PossibleValuesParser::new(flag.values));

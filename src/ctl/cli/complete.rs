@@ -3,7 +3,7 @@
 //! The last word is the one being typed. Candidates come one a line, with a description after a tab; a last
 //! line `:N` tells the script what to do when there is none: 4 nothing, 0 the shell's file names.
 
-use super::help::listed_children;
+use super::help::{Reader, listed_children};
 use super::{Arg, Command, Flag, Flags, Kind, Path, find};
 
 /// What the script should do besides offering the candidates.
@@ -26,7 +26,11 @@ pub fn complete(root: &'static Command, words: &[Arg], describe: bool) -> Answer
     let (candidates, directive, note) = candidates(root, words);
     let mut stdout = String::new();
     for candidate in candidates {
-        let line = if describe { &candidate } else { candidate.split('\t').next().unwrap_or_default() };
+        let line = if describe {
+            &candidate
+        } else {
+            candidate.split('\t').next().unwrap_or_default()
+        };
         stdout.push_str(line.lines().next().unwrap_or_default().trim());
         stdout.push('\n');
     }
@@ -35,7 +39,10 @@ pub fn complete(root: &'static Command, words: &[Arg], describe: bool) -> Answer
         Directive::Default => "ShellCompDirectiveDefault",
         Directive::NoFiles => "ShellCompDirectiveNoFileComp",
     };
-    Answer { stdout, stderr: format!("{note}Completion ended with directive: {name}\n") }
+    Answer {
+        stdout,
+        stderr: format!("{note}Completion ended with directive: {name}\n"),
+    }
 }
 
 fn candidates(root: &'static Command, words: &[Arg]) -> (Vec<String>, Directive, String) {
@@ -45,9 +52,14 @@ fn candidates(root: &'static Command, words: &[Arg]) -> (Vec<String>, Directive,
     };
     let last = String::from_utf8_lossy(last).into_owned();
     let Ok((path, mut args)) = find::find(root, before) else {
-        let words: Vec<_> = before.iter().map(|word| String::from_utf8_lossy(word)).collect();
+        let words: Vec<_> = before
+            .iter()
+            .map(|word| String::from_utf8_lossy(word))
+            .collect();
         let words = words.join(" ");
-        return nothing(format!("[Debug] [Error] unable to find a command for arguments: [{words}]\n"));
+        return nothing(format!(
+            "[Debug] [Error] unable to find a command for arguments: [{words}]\n"
+        ));
     };
     let known: Vec<_> = path
         .local_flags()
@@ -56,13 +68,20 @@ fn candidates(root: &'static Command, words: &[Arg]) -> (Vec<String>, Directive,
         .collect();
     let mut flags = Flags::new(known.iter().copied());
     if let Some(flag) = flag_being_filled(&flags, &mut args, &last) {
-        let values = flag.values.iter().map(|value| (*value).to_owned()).collect();
+        let values = flag
+            .values
+            .iter()
+            .map(|value| (*value).to_owned())
+            .collect();
         return (values, Directive::Default, String::new());
     }
     let rest = match flags.parse(&args) {
         Ok(rest) => rest,
         Err(error) => {
-            let words: Vec<_> = args.iter().map(|word| String::from_utf8_lossy(word)).collect();
+            let words: Vec<_> = args
+                .iter()
+                .map(|word| String::from_utf8_lossy(word))
+                .collect();
             let words = words.join(" ");
             return nothing(format!(
                 "[Debug] [Error] Error while parsing flags from args [{words}]: {error}\n"
@@ -73,7 +92,11 @@ fn candidates(root: &'static Command, words: &[Arg]) -> (Vec<String>, Directive,
         return (Vec::new(), Directive::NoFiles, String::new());
     }
     if last.starts_with('-') && !last.contains('=') {
-        return (flag_names(&known, &flags, &last), Directive::NoFiles, String::new());
+        return (
+            flag_names(&known, &flags, &last),
+            Directive::NoFiles,
+            String::new(),
+        );
     }
     let (found, directive) = words_for(&path, &rest, &last);
     (found, directive, String::new())
@@ -83,7 +106,11 @@ fn candidates(root: &'static Command, words: &[Arg]) -> (Vec<String>, Directive,
 fn flag_being_filled(flags: &Flags, args: &mut Vec<Arg>, last: &str) -> Option<&'static Flag> {
     let named = |word: &str| match word.strip_prefix("--") {
         Some(name) => flags.find(name),
-        None => word.strip_prefix('-')?.chars().last().and_then(|letter| flags.find_short(letter)),
+        None => word
+            .strip_prefix('-')?
+            .chars()
+            .last()
+            .and_then(|letter| flags.find_short(letter)),
     };
     if let Some((name, _)) = last.split_once('=') {
         return named(name);
@@ -102,13 +129,20 @@ fn flag_names(known: &[&'static Flag], given: &Flags, typed: &str) -> Vec<String
     sorted.sort_by_key(|flag| flag.name);
     let mut names = Vec::new();
     for flag in sorted {
-        if flag.hidden || (given.is_given(flag.name) && flag.kind != Kind::List) {
+        if flag.hidden
+            || (flag.beyond && typed.len() < 4)
+            || (given.is_given(flag.name) && flag.kind != Kind::List)
+        {
             continue;
         }
         let short = flag.short.map(|letter| format!("-{letter}"));
-        let forms = [Some(format!("--{}", flag.name)), short].into_iter().flatten();
+        let forms = [Some(format!("--{}", flag.name)), short]
+            .into_iter()
+            .flatten();
         names.extend(
-            forms.filter(|form| form.starts_with(typed)).map(|form| format!("{form}\t{}", flag.help)),
+            forms
+                .filter(|form| form.starts_with(typed))
+                .map(|form| format!("{form}\t{}", flag.help)),
         );
     }
     names
@@ -119,13 +153,22 @@ fn words_for(path: &Path, rest: &[Arg], typed: &str) -> (Vec<String>, Directive)
     if !rest.is_empty() || (command.children.is_empty() && command.choices.is_empty()) {
         return (Vec::new(), Directive::Default);
     }
-    let children = listed_children(command);
+    // Who types the beginning of a word etcd does not have knows what comes.
+    let reader = if typed.is_empty() {
+        Reader::Script
+    } else {
+        Reader::Person
+    };
+    let children = listed_children(command, reader);
     let children = children.iter().map(|child| (child.name, child.short));
     let words = children.chain(command.choices.iter().map(|choice| (*choice, "")));
-    let found = words.filter(|(name, _)| name.starts_with(typed)).map(|(name, short)| match short {
-        "" => name.to_owned(),
-        short => format!("{name}\t{short}"),
-    });
+    let found =
+        words
+            .filter(|(name, _)| name.starts_with(typed))
+            .map(|(name, short)| match short {
+                "" => name.to_owned(),
+                short => format!("{name}\t{short}"),
+            });
     (found.collect(), Directive::NoFiles)
 }
 
@@ -133,14 +176,25 @@ fn words_for(path: &Path, rest: &[Arg], typed: &str) -> (Vec<String>, Directive)
 mod tests {
     use super::*;
 
-    static BASH: Command = Command { name: "completion", choices: &["bash", "fish"], ..Command::NEW };
+    static BASH: Command = Command {
+        name: "completion",
+        choices: &["bash", "fish"],
+        ..Command::NEW
+    };
     static GET: Command = Command {
         name: "get",
         short: "reads",
-        flags: &[Flag::text("order", "which first").offering(&["UP", "DOWN"]), Flag::int("limit", "")],
+        flags: &[
+            Flag::text("order", "which first").offering(&["UP", "DOWN"]),
+            Flag::int("limit", ""),
+        ],
         ..Command::NEW
     };
-    static ROOT: Command = Command { name: "ctl", children: &[&GET, &BASH], ..Command::NEW };
+    static ROOT: Command = Command {
+        name: "ctl",
+        children: &[&GET, &BASH],
+        ..Command::NEW
+    };
 
     fn answer(words: &[&str]) -> String {
         let words: Vec<Arg> = words.iter().map(|word| word.as_bytes().to_vec()).collect();

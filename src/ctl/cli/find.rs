@@ -42,9 +42,11 @@ fn first_word(path: &Path, args: &[Arg]) -> Option<(usize, String)> {
             "--" => return None,
             flag if flag.contains('=') => false,
             flag if flag.starts_with("--") => needs_value(known.find(&flag[2..])),
-            flag if flag.starts_with('-') && flag.len() == 2 => {
-                needs_value(flag.chars().nth(1).and_then(|letter| known.find_short(letter)))
-            }
+            flag if flag.starts_with('-') && flag.len() == 2 => needs_value(
+                flag.chars()
+                    .nth(1)
+                    .and_then(|letter| known.find_short(letter)),
+            ),
             _ => false,
         };
         if takes_next {
@@ -63,7 +65,10 @@ fn child(parent: &Command, word: &str) -> Option<&'static Command> {
     if let Some(exact) = parent.children.iter().find(|child| child.name == word) {
         return Some(exact);
     }
-    let mut matching = parent.children.iter().filter(|c| !c.hidden && c.name.starts_with(word));
+    let mut matching = parent
+        .children
+        .iter()
+        .filter(|child| !child.hidden && !child.beyond && child.name.starts_with(word));
     match (matching.next(), matching.next()) {
         (Some(only), None) => Some(only),
         _ => None,
@@ -80,7 +85,7 @@ fn unknown(root: &Command, word: &str) -> Unknown {
     let near: Vec<_> = root
         .children
         .iter()
-        .filter(|child| !child.hidden)
+        .filter(|child| !child.hidden && !child.beyond)
         .filter(|child| child.name.starts_with(&lower) || distance(&lower, child.name) <= 2)
         .collect();
     if !near.is_empty() {
@@ -112,39 +117,78 @@ mod tests {
     use super::super::Flag;
     use super::*;
 
-    static ADD: Command = Command { name: "add", ..Command::NEW };
-    static MEMBER: Command = Command { name: "member", children: &[&ADD], ..Command::NEW };
-    static MOVE: Command = Command { name: "move-leader", ..Command::NEW };
-    static GET: Command = Command { name: "get", ..Command::NEW };
+    static ADD: Command = Command {
+        name: "add",
+        ..Command::NEW
+    };
+    static MEMBER: Command = Command {
+        name: "member",
+        children: &[&ADD],
+        ..Command::NEW
+    };
+    static METER: Command = Command {
+        name: "meter",
+        beyond: true,
+        ..Command::NEW
+    };
+    static MOVE: Command = Command {
+        name: "move-leader",
+        ..Command::NEW
+    };
+    static GET: Command = Command {
+        name: "get",
+        ..Command::NEW
+    };
     static ROOT: Command = Command {
         name: "ctl",
-        children: &[&GET, &MEMBER, &MOVE],
+        children: &[&GET, &MEMBER, &MOVE, &METER],
         persistent: &[Flag::text("user", "").short('u'), Flag::bool("hex", "")],
         ..Command::NEW
     };
 
     fn found(line: &str) -> Result<(String, Vec<String>), String> {
-        let args: Vec<Arg> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        let args: Vec<Arg> = line
+            .split(' ')
+            .map(|word| word.as_bytes().to_vec())
+            .collect();
         let (path, rest) = find(&ROOT, &args).map_err(|unknown| unknown.message)?;
-        let rest = rest.into_iter().map(|arg| String::from_utf8(arg).unwrap()).collect();
+        let rest = rest
+            .into_iter()
+            .map(|arg| String::from_utf8(arg).unwrap())
+            .collect();
         Ok((path.text(), rest))
     }
 
     #[test]
     fn names_and_unambiguous_prefixes_among_flags() {
-        let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let text = |words: &[&str]| {
+            words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(found("me a x"), Ok(("ctl member add".into(), text(&["x"]))));
         assert_eq!(
             found("--user get member --hex add get"),
-            Ok(("ctl member add".into(), text(&["--user", "get", "--hex", "get"])))
+            Ok((
+                "ctl member add".into(),
+                text(&["--user", "get", "--hex", "get"])
+            ))
         );
-        assert_eq!(found("member bogus"), Ok(("ctl member".into(), text(&["bogus"]))));
+        assert_eq!(
+            found("member bogus"),
+            Ok(("ctl member".into(), text(&["bogus"])))
+        );
+        assert_eq!(found("meter"), Ok(("ctl meter".into(), text(&[]))));
         assert_eq!(found("-- get"), Ok(("ctl".into(), text(&["--", "get"]))));
     }
 
     #[test]
     fn an_unknown_command_comes_with_suggestions() {
-        assert_eq!(found("xyzzy"), Err("unknown command \"xyzzy\" for \"ctl\"".into()));
+        assert_eq!(
+            found("xyzzy"),
+            Err("unknown command \"xyzzy\" for \"ctl\"".into())
+        );
         assert_eq!(
             found("m"),
             Err("unknown command \"m\" for \"ctl\"\n\nDid you mean this?\n\tmember\n\tmove-leader\n".into())

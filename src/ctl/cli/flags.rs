@@ -20,6 +20,8 @@ pub struct Flag {
     pub values: &'static [&'static str],
     /// Not in help.
     pub hidden: bool,
+    /// etcd has no such flag: only help for people tells of it.
+    pub beyond: bool,
 }
 
 /// What values a flag takes.
@@ -64,21 +66,36 @@ impl Flag {
         help: "",
         values: &[],
         hidden: false,
+        beyond: false,
     };
 
     /// A flag that is given or not.
     pub const fn bool(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, ..Self::NEW }
+        Self {
+            name,
+            help,
+            ..Self::NEW
+        }
     }
 
     /// A flag with a text.
     pub const fn text(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, kind: Kind::Text, ..Self::NEW }
+        Self {
+            name,
+            help,
+            kind: Kind::Text,
+            ..Self::NEW
+        }
     }
 
     /// A flag with a number.
     pub const fn int(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, kind: Kind::Int, ..Self::NEW }
+        Self {
+            name,
+            help,
+            kind: Kind::Int,
+            ..Self::NEW
+        }
     }
 
     /// The same with a default.
@@ -88,7 +105,18 @@ impl Flag {
 
     /// The same with a one-letter form.
     pub const fn short(self, letter: char) -> Self {
-        Self { short: Some(letter), ..self }
+        Self {
+            short: Some(letter),
+            ..self
+        }
+    }
+
+    /// The same, marked as one etcd does not have.
+    pub const fn beyond(self) -> Self {
+        Self {
+            beyond: true,
+            ..self
+        }
     }
 
     /// The same with values to offer.
@@ -120,8 +148,13 @@ impl Flag {
             Kind::Int | Kind::Uint | Kind::Duration => "0",
             Kind::Text | Kind::List => "",
         };
-        let text = if self.default.is_empty() { empty } else { self.default };
-        self.read(text.as_bytes()).unwrap_or(Value::Text(Vec::new()))
+        let text = if self.default.is_empty() {
+            empty
+        } else {
+            self.default
+        };
+        self.read(text.as_bytes())
+            .unwrap_or(Value::Text(Vec::new()))
     }
 }
 
@@ -138,7 +171,10 @@ pub static HELP: Flag = Flag::bool("help", "help for this command").short('h');
 impl Flags {
     /// No values yet. Earlier flags hide later ones of the same name.
     pub fn new(known: impl IntoIterator<Item = &'static Flag>) -> Self {
-        Self { known: known.into_iter().collect(), given: Vec::new() }
+        Self {
+            known: known.into_iter().collect(),
+            given: Vec::new(),
+        }
     }
 
     /// The flag of this name.
@@ -148,7 +184,10 @@ impl Flags {
 
     /// The flag of this letter.
     pub fn find_short(&self, letter: char) -> Option<&'static Flag> {
-        self.known.iter().find(|flag| flag.short == Some(letter)).copied()
+        self.known
+            .iter()
+            .find(|flag| flag.short == Some(letter))
+            .copied()
     }
 
     /// Whether it was given, on the command line or by the environment.
@@ -220,9 +259,16 @@ impl Flags {
                 Some(letter) => format!("-{letter}, --{}", flag.name),
                 None => format!("--{}", flag.name),
             };
-            format!("invalid argument {} for {} flag: {why}", quote(given), quote(name.as_bytes()))
+            format!(
+                "invalid argument {} for {} flag: {why}",
+                quote(given),
+                quote(name.as_bytes())
+            )
         })?;
-        let slot = self.given.iter_mut().find(|(given, _)| given.name == flag.name);
+        let slot = self
+            .given
+            .iter_mut()
+            .find(|(given, _)| given.name == flag.name);
         match (slot, value) {
             (Some((_, Value::List(list))), Value::List(more)) => list.extend(more),
             (Some((_, slot)), value) => *slot = value,
@@ -262,7 +308,9 @@ impl Flags {
         }
         let (name, value) = split_value(long);
         let name = String::from_utf8_lossy(name);
-        let flag = self.find(&name).ok_or_else(|| format!("unknown flag: --{name}"))?;
+        let flag = self
+            .find(&name)
+            .ok_or_else(|| format!("unknown flag: --{name}"))?;
         match value {
             Some(value) => self.set(flag, value),
             None if !flag.takes_value() => self.set(flag, b"true"),
@@ -317,21 +365,40 @@ mod tests {
         Flag::int("limit", ""),
         Flag::text("write-out", "").short('w').or("simple"),
         Flag::bool("interactive", "").short('i'),
-        Flag { name: "endpoints", kind: Kind::List, default: "a:1", ..Flag::NEW },
-        Flag { name: "timeout", kind: Kind::Duration, default: "5s", ..Flag::NEW },
+        Flag {
+            name: "endpoints",
+            kind: Kind::List,
+            default: "a:1",
+            ..Flag::NEW
+        },
+        Flag {
+            name: "timeout",
+            kind: Kind::Duration,
+            default: "5s",
+            ..Flag::NEW
+        },
     ];
 
     fn parse(line: &str) -> Result<(Flags, Vec<String>), String> {
-        let args: Vec<Arg> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        let args: Vec<Arg> = line
+            .split(' ')
+            .map(|word| word.as_bytes().to_vec())
+            .collect();
         let mut flags = Flags::new(&FLAGS);
         let rest = flags.parse(&args)?;
-        Ok((flags, rest.into_iter().map(|arg| String::from_utf8(arg).unwrap()).collect()))
+        Ok((
+            flags,
+            rest.into_iter()
+                .map(|arg| String::from_utf8(arg).unwrap())
+                .collect(),
+        ))
     }
 
     #[test]
     fn flags_stand_anywhere_and_in_every_form() {
         let (flags, rest) =
-            parse("a --prefix b --limit 5 -wjson --endpoints=x:1,y:2 --endpoints z:3 -- --c").unwrap();
+            parse("a --prefix b --limit 5 -wjson --endpoints=x:1,y:2 --endpoints z:3 -- --c")
+                .unwrap();
         assert_eq!(rest, ["a", "b", "--c"]);
         assert!(flags.bool("prefix"));
         assert_eq!(flags.int("limit"), 5);
@@ -339,7 +406,10 @@ mod tests {
         assert_eq!(flags.list("endpoints"), ["x:1", "y:2", "z:3"]);
         assert_eq!(flags.int("timeout"), 5_000_000_000);
         let (flags, rest) = parse("--prefix false -iw=fields").unwrap();
-        assert_eq!((flags.bool("prefix"), rest), (true, vec!["false".to_owned()]));
+        assert_eq!(
+            (flags.bool("prefix"), rest),
+            (true, vec!["false".to_owned()])
+        );
         assert!(flags.bool("interactive"));
         assert_eq!(flags.text("write-out"), "fields");
         let (flags, _) = parse("--prefix=false --endpoints=").unwrap();

@@ -47,6 +47,9 @@ pub struct Command {
     pub choices: &'static [&'static str],
     /// Not listed anywhere.
     pub hidden: bool,
+    /// etcd has no such command: it is called by its full name only, so that no abbreviation that works with
+    /// etcd's program becomes ambiguous, and listed only for people.
+    pub beyond: bool,
 }
 
 /// What a command does.
@@ -68,6 +71,7 @@ impl Command {
         run: None,
         choices: &[],
         hidden: false,
+        beyond: false,
     };
 }
 
@@ -95,7 +99,9 @@ impl Path {
 
     /// Flags it has from above.
     pub fn inherited_flags(&self) -> impl Iterator<Item = &'static Flag> + Clone + '_ {
-        self.0[..self.0.len() - 1].iter().flat_map(|command| command.persistent)
+        self.0[..self.0.len() - 1]
+            .iter()
+            .flat_map(|command| command.persistent)
     }
 }
 
@@ -114,6 +120,9 @@ pub struct Invocation {
 impl Invocation {
     /// An argument as text.
     pub fn text(&self, index: usize) -> std::borrow::Cow<'_, str> {
-        self.args.get(index).map(|arg| String::from_utf8_lossy(arg)).unwrap_or_default()
+        self.args
+            .get(index)
+            .map(|arg| String::from_utf8_lossy(arg))
+            .unwrap_or_default()
     }
 }

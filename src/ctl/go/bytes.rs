@@ -11,7 +11,11 @@ pub fn human(bytes: u64) -> String {
     let scaled = bytes as f64 / 1000_f64.powi(exponent as i32);
     let rounded = (scaled * 10.0 + 0.5).floor() / 10.0;
     let unit = UNITS[exponent];
-    if rounded < 10.0 { format!("{rounded:.1} {unit}") } else { format!("{rounded:.0} {unit}") }
+    if rounded < 10.0 {
+        format!("{rounded:.1} {unit}")
+    } else {
+        format!("{rounded:.0} {unit}")
+    }
 }
 
 #[cfg(test)]

@@ -16,13 +16,18 @@ pub fn parse(text: &str) -> Result<i64, String> {
     }
     let mut total: i128 = 0;
     while !rest.is_empty() {
-        let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let number = rest.len()
+            - rest
+                .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+                .len();
         let (digits, tail) = rest.split_at(number);
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
             return Err(invalid());
         }
-        let unit_end = tail.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(tail.len());
+        let unit_end = tail
+            .find(|c: char| c == '.' || c.is_ascii_digit())
+            .unwrap_or(tail.len());
         let (unit, next) = tail.split_at(unit_end);
         if unit.is_empty() {
             return Err(format!("time: missing unit in duration {}", quoted()));
@@ -36,14 +41,19 @@ pub fn parse(text: &str) -> Result<i64, String> {
             "h" => 3_600_000_000_000,
             _ => {
                 let unit = super::quote::quote(unit.as_bytes());
-                return Err(format!("time: unknown unit {unit} in duration {}", quoted()));
+                return Err(format!(
+                    "time: unknown unit {unit} in duration {}",
+                    quoted()
+                ));
             }
         };
         let whole: i128 = match whole {
             "" => 0,
             _ => whole.parse().map_err(|_| invalid())?,
         };
-        total = total.checked_add(whole.checked_mul(nanoseconds).ok_or_else(invalid)?).ok_or_else(invalid)?;
+        total = total
+            .checked_add(whole.checked_mul(nanoseconds).ok_or_else(invalid)?)
+            .ok_or_else(invalid)?;
         // Digits below a nanosecond are cut off.
         let fraction = &fraction[..fraction.len().min(18)];
         if !fraction.is_empty() {

@@ -26,7 +26,10 @@ pub fn parse_bool(text: &str) -> Result<bool, String> {
 }
 
 fn error(function: &str, text: &str, why: &str) -> String {
-    format!("strconv.{function}: parsing {}: {why}", quote(text.as_bytes()))
+    format!(
+        "strconv.{function}: parsing {}: {why}",
+        quote(text.as_bytes())
+    )
 }
 
 fn parse(function: &str, text: &str, radix: u32, signed: bool) -> Result<i128, String> {

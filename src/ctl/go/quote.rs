@@ -44,10 +44,10 @@ fn push_char(out: &mut String, c: char) {
 }
 
 /// Letters, marks, numbers, punctuation and symbols, and no blank but the ASCII one. A mark at the start of a
-/// string would be escaped by `Debug`, so another character goes first.
+/// string would be escaped, so another character goes first.
 fn is_printable(c: char) -> bool {
     let text: String = ['a', c].into_iter().collect();
-    !format!("{text:?}").contains('\\')
+    text.escape_debug().nth(1) == Some(c)
 }
 
 /// Reads a double-quoted string at the start of `text`: its bytes, and what follows the closing quote.
@@ -84,9 +84,8 @@ fn unescape<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
         out.push(byte);
         return Some(rest);
     }
-    let number = |digits: &[u8], radix| {
-        u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
-    };
+    let number =
+        |digits: &[u8], radix| u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok();
     let (length, radix, from) = match kind {
         b'x' => (2, 16, rest),
         b'u' => (4, 16, rest),
@@ -120,10 +119,16 @@ mod tests {
             (b"a\x01\nb\"\\", r#""a\x01\nb\"\\""#),
             ("ü\u{2028}\t".as_bytes(), r#""ü\u2028\t""#),
             (b"\xff\x00", r#""\xff\x00""#),
-            ("\u{a0}\u{301}\u{1f600}\u{e0001}".as_bytes(), "\"\\u00a0\u{301}\u{1f600}\\U000e0001\""),
+            (
+                "\u{a0}\u{301}\u{1f600}\u{e0001}".as_bytes(),
+                "\"\\u00a0\u{301}\u{1f600}\\U000e0001\"",
+            ),
         ] {
             assert_eq!(quote(bytes), text);
-            assert_eq!(unquote_prefix(text.as_bytes()), Some((bytes.to_vec(), &b""[..])));
+            assert_eq!(
+                unquote_prefix(text.as_bytes()),
+                Some((bytes.to_vec(), &b""[..]))
+            );
         }
     }
 
@@ -136,7 +141,14 @@ mod tests {
 
     #[test]
     fn broken_strings_are_refused() {
-        for text in [&br#""open"#[..], br#""\z""#, br#""\x4""#, br#""\400""#, br#"bare"#, b"\"a\nb\""] {
+        for text in [
+            &br#""open"#[..],
+            br#""\z""#,
+            br#""\x4""#,
+            br#""\400""#,
+            br#"bare"#,
+            b"\"a\nb\"",
+        ] {
             assert_eq!(unquote_prefix(text), None, "{text:?}");
         }
     }

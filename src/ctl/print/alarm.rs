@@ -21,7 +21,10 @@ fn describe(alarm: &AlarmMember) -> String {
 
 impl Printable for AlarmResponse {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        Ok(self.alarms.iter().try_for_each(|alarm| writeln!(out, "{}", describe(alarm)))?)
+        Ok(self
+            .alarms
+            .iter()
+            .try_for_each(|alarm| writeln!(out, "{}", describe(alarm)))?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {

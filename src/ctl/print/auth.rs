@@ -30,7 +30,7 @@ impl Printable for pb::AuthStatusResponse {
 }
 
 /// An answer that is only a header, and the sentence that says what was done.
-pub struct Done<R> {
+pub(crate) struct Done<R> {
     /// The sentence.
     pub sentence: String,
     /// The answer.
@@ -67,7 +67,7 @@ done! {
 }
 
 /// A user's roles; the answer does not say whose.
-pub struct UserGet {
+pub(crate) struct UserGet {
     /// The user.
     pub name: String,
     /// The answer.
@@ -99,7 +99,10 @@ impl Printable for UserGet {
 
 impl Printable for pb::AuthUserListResponse {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        Ok(self.users.iter().try_for_each(|user| writeln!(out, "{user}"))?)
+        Ok(self
+            .users
+            .iter()
+            .try_for_each(|user| writeln!(out, "{user}"))?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -117,7 +120,10 @@ impl Printable for pb::AuthUserListResponse {
 
 impl Printable for pb::AuthRoleListResponse {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        Ok(self.roles.iter().try_for_each(|role| writeln!(out, "{role}"))?)
+        Ok(self
+            .roles
+            .iter()
+            .try_for_each(|role| writeln!(out, "{role}"))?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -143,7 +149,7 @@ impl Printable for pb::AuthRoleListResponse {
 }
 
 /// A role's permissions; the answer does not say whose.
-pub struct RoleGet {
+pub(crate) struct RoleGet {
     /// The role.
     pub name: String,
     /// The answer.
@@ -152,7 +158,11 @@ pub struct RoleGet {
 
 impl RoleGet {
     fn ranges(&self, out: Out<'_>, wanted: [Type; 2]) -> Printed {
-        let permitted = self.response.perm.iter().filter(|p| wanted.contains(&p.perm_type()));
+        let permitted = self
+            .response
+            .perm
+            .iter()
+            .filter(|p| wanted.contains(&p.perm_type()));
         for Permission { key, range_end, .. } in permitted {
             out.write_all(b"\t")?;
             if range_end.is_empty() {
@@ -213,7 +223,11 @@ impl Printable for RoleGet {
         fields::header(out, self.response.header, hex)?;
         for permission in &self.response.perm {
             // Two blanks, as etcd prints them.
-            writeln!(out, "\"PermType\" :  {}", permission.perm_type().as_str_name())?;
+            writeln!(
+                out,
+                "\"PermType\" :  {}",
+                permission.perm_type().as_str_name()
+            )?;
             fields::plain(out, "Key", quote(&permission.key))?;
             fields::plain(out, "RangeEnd", quote(&permission.range_end))?;
         }
@@ -226,7 +240,7 @@ impl Printable for RoleGet {
 }
 
 /// A revoked permission; key and range end are the caller's, and need not be text.
-pub struct RoleRevoked {
+pub(crate) struct RoleRevoked {
     /// The role.
     pub name: String,
     /// As it was typed.

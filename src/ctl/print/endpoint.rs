@@ -1,7 +1,7 @@
 //! Answers of single endpoints, and of leader moves and downgrades.
 
 use super::json::{Object, push_text};
-use super::{Display, Out, Printable, Printed, fields, header_of, table};
+use super::{Display, Out, Printable, Printed, complain, fields, header_of, table};
 use crate::ctl::go::{bytes, duration};
 use crate::pb::etcdserverpb::{
     DowngradeResponse, HashKvResponse, MoveLeaderResponse, StatusResponse,
@@ -54,7 +54,9 @@ impl Printable for Vec<EndpointHealth> {
                 // The two streams are one to who watches a terminal: keep the order.
                 out.flush()?;
                 let error = &health.error;
-                eprintln!("{endpoint} is unhealthy: failed to commit proposal: {error}");
+                complain(format_args!(
+                    "{endpoint} is unhealthy: failed to commit proposal: {error}"
+                ));
             }
         }
         Ok(())
@@ -121,7 +123,10 @@ fn status_row(status: &EndpointStatus) -> Vec<String> {
     let response = &status.response;
     let member = header_of(response.header).member_id;
     let downgrade = response.downgrade_info.clone().unwrap_or_default();
-    let used = response.db_size_in_use.saturating_mul(100).checked_div(response.db_size);
+    let used = response
+        .db_size_in_use
+        .saturating_mul(100)
+        .checked_div(response.db_size);
     let size = |bytes: i64| bytes::human(bytes as u64);
     vec![
         status.endpoint.clone(),
@@ -145,7 +150,9 @@ fn status_row(status: &EndpointStatus) -> Vec<String> {
 
 impl Printable for Vec<EndpointStatus> {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        Ok(self.iter().try_for_each(|s| writeln!(out, "{}", status_row(s).join(", ")))?)
+        Ok(self
+            .iter()
+            .try_for_each(|s| writeln!(out, "{}", status_row(s).join(", ")))?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -190,7 +197,11 @@ impl Printable for Vec<EndpointStatus> {
             fields::plain(out, "RaftIndex", response.raft_index)?;
             fields::plain(out, "RaftTerm", response.raft_term)?;
             fields::plain(out, "RaftAppliedIndex", response.raft_applied_index)?;
-            fields::plain(out, "Errors", format_args!("[{}]", response.errors.join(" ")))?;
+            fields::plain(
+                out,
+                "Errors",
+                format_args!("[{}]", response.errors.join(" ")),
+            )?;
             fields::quoted(out, "Endpoint", &status.endpoint)?;
             fields::quoted(out, "DowngradeTargetVersion", &downgrade.target_version)?;
             fields::plain(out, "DowngradeEnabled", downgrade.enabled)?;
@@ -215,12 +226,18 @@ pub struct EndpointHash {
 
 fn hash_row(hash: &EndpointHash) -> Vec<String> {
     let response = &hash.response;
-    vec![hash.endpoint.clone(), response.hash.to_string(), response.hash_revision.to_string()]
+    vec![
+        hash.endpoint.clone(),
+        response.hash.to_string(),
+        response.hash_revision.to_string(),
+    ]
 }
 
 impl Printable for Vec<EndpointHash> {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        Ok(self.iter().try_for_each(|h| writeln!(out, "{}", hash_row(h).join(", ")))?)
+        Ok(self
+            .iter()
+            .try_for_each(|h| writeln!(out, "{}", hash_row(h).join(", ")))?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -254,7 +271,7 @@ impl Printable for Vec<EndpointHash> {
 }
 
 /// An answer to `move-leader`.
-pub struct MovedLeader {
+pub(crate) struct MovedLeader {
     /// Who led.
     pub from: u64,
     /// Who leads now.
@@ -265,7 +282,11 @@ pub struct MovedLeader {
 
 impl Printable for MovedLeader {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        Ok(writeln!(out, "Leadership transferred from {:x} to {:x}", self.from, self.to)?)
+        Ok(writeln!(
+            out,
+            "Leadership transferred from {:x} to {:x}",
+            self.from, self.to
+        )?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -282,7 +303,11 @@ impl Printable for MovedLeader {
 impl Printable for (&'static str, DowngradeResponse) {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
         let (action, response) = self;
-        Ok(writeln!(out, "Downgrade {action} success, cluster version {}", response.version)?)
+        Ok(writeln!(
+            out,
+            "Downgrade {action} success, cluster version {}",
+            response.version
+        )?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {

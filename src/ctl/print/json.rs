@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write as _;
 
 /// A string in quotes, with the characters escaped that could end a script element.
-pub(super) fn push_text(out: &mut String, text: &str) {
+pub(in crate::ctl) fn push_text(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -162,7 +162,13 @@ mod tests {
             object.text("text", "<a>&\"\u{2028}\u{7f}");
             object.texts("none", &[]);
             object.bytes("bytes", b"foo");
-            object.header("header", Some(ResponseHeader { revision: 3, ..Default::default() }));
+            object.header(
+                "header",
+                Some(ResponseHeader {
+                    revision: 3,
+                    ..Default::default()
+                }),
+            );
         });
         assert_eq!(
             out,

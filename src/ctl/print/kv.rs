@@ -31,7 +31,9 @@ pub(super) fn pairs_json(object: &mut Object<'_>, key: &str, pairs: &[KeyValue])
 
 impl Printable for RangeResponse {
     fn simple(&self, out: Out<'_>, display: &Display) -> Printed {
-        self.kvs.iter().try_for_each(|kv| pair(out, &kv.fields(), display))
+        self.kvs
+            .iter()
+            .try_for_each(|kv| pair(out, &kv.fields(), display))
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -61,7 +63,9 @@ impl Printable for RangeResponse {
 impl Printable for PutResponse {
     fn simple(&self, out: Out<'_>, display: &Display) -> Printed {
         writeln!(out, "OK")?;
-        self.prev_kv.iter().try_for_each(|kv| pair(out, &kv.fields(), display))
+        self.prev_kv
+            .iter()
+            .try_for_each(|kv| pair(out, &kv.fields(), display))
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -76,7 +80,9 @@ impl Printable for PutResponse {
 
     fn fields(&self, out: Out<'_>, hex: bool) -> Printed {
         fields::header(out, self.header, hex)?;
-        self.prev_kv.iter().try_for_each(|kv| fields::pair(out, "Prev", &kv.fields(), hex))
+        self.prev_kv
+            .iter()
+            .try_for_each(|kv| fields::pair(out, "Prev", &kv.fields(), hex))
     }
 
     fn protobuf(&self) -> Option<Vec<u8>> {
@@ -87,7 +93,9 @@ impl Printable for PutResponse {
 impl Printable for DeleteRangeResponse {
     fn simple(&self, out: Out<'_>, display: &Display) -> Printed {
         writeln!(out, "{}", self.deleted)?;
-        self.prev_kvs.iter().try_for_each(|kv| pair(out, &kv.fields(), display))
+        self.prev_kvs
+            .iter()
+            .try_for_each(|kv| pair(out, &kv.fields(), display))
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -102,7 +110,9 @@ impl Printable for DeleteRangeResponse {
     fn fields(&self, out: Out<'_>, hex: bool) -> Printed {
         fields::header(out, self.header, hex)?;
         fields::plain(out, "Deleted", self.deleted)?;
-        self.prev_kvs.iter().try_for_each(|kv| fields::pair(out, "Prev", &kv.fields(), hex))
+        self.prev_kvs
+            .iter()
+            .try_for_each(|kv| fields::pair(out, "Prev", &kv.fields(), hex))
     }
 
     fn protobuf(&self) -> Option<Vec<u8>> {

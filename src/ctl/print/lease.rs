@@ -16,7 +16,11 @@ fn bare_header(header: Option<ResponseHeader>) -> Option<Vec<u8>> {
 
 impl Printable for LeaseGrantResponse {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        Ok(writeln!(out, "lease {:016x} granted with TTL({}s)", self.id, self.ttl)?)
+        Ok(writeln!(
+            out,
+            "lease {:016x} granted with TTL({}s)",
+            self.id, self.ttl
+        )?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -42,7 +46,11 @@ impl Printable for LeaseGrantResponse {
 
 impl Printable for LeaseKeepAliveResponse {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        Ok(writeln!(out, "lease {:016x} keepalived with TTL({})", self.id, self.ttl)?)
+        Ok(writeln!(
+            out,
+            "lease {:016x} keepalived with TTL({})",
+            self.id, self.ttl
+        )?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -66,7 +74,7 @@ impl Printable for LeaseKeepAliveResponse {
 }
 
 /// An answer to `lease timetolive`.
-pub struct Remaining {
+pub(crate) struct Remaining {
     /// The answer.
     pub response: LeaseTimeToLiveResponse,
     /// Whether keys were asked for.
@@ -112,7 +120,10 @@ impl Printable for Remaining {
         fields::lease(out, "ID", self.response.id, hex)?;
         fields::plain(out, "TTL", self.response.ttl)?;
         fields::plain(out, "GrantedTTL", self.response.granted_ttl)?;
-        self.response.keys.iter().try_for_each(|key| fields::plain(out, "Key", quote(key)))
+        self.response
+            .keys
+            .iter()
+            .try_for_each(|key| fields::plain(out, "Key", quote(key)))
     }
 
     fn protobuf(&self) -> Option<Vec<u8>> {
@@ -123,7 +134,10 @@ impl Printable for Remaining {
 impl Printable for LeaseLeasesResponse {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
         writeln!(out, "found {} leases", self.leases.len())?;
-        Ok(self.leases.iter().try_for_each(|lease| writeln!(out, "{:016x}", lease.id))?)
+        Ok(self
+            .leases
+            .iter()
+            .try_for_each(|lease| writeln!(out, "{:016x}", lease.id))?)
     }
 
     fn json(&self, out: &mut String, _hex: bool) -> Printed {
@@ -141,7 +155,9 @@ impl Printable for LeaseLeasesResponse {
 
     fn fields(&self, out: Out<'_>, hex: bool) -> Printed {
         fields::header(out, self.header, hex)?;
-        self.leases.iter().try_for_each(|lease| fields::lease(out, "ID", lease.id, hex))
+        self.leases
+            .iter()
+            .try_for_each(|lease| fields::lease(out, "ID", lease.id, hex))
     }
 
     fn protobuf(&self) -> Option<Vec<u8>> {
@@ -150,7 +166,7 @@ impl Printable for LeaseLeasesResponse {
 }
 
 /// An answer to `lease revoke`, which names no lease.
-pub struct Revoked {
+pub(crate) struct Revoked {
     /// The lease.
     pub id: i64,
     /// The answer.

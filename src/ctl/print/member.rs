@@ -8,12 +8,24 @@ use crate::pb::etcdserverpb::{
 };
 use prost::Message;
 
-const COLUMNS: [&str; 6] = ["ID", "Status", "Name", "Peer Addrs", "Client Addrs", "Is Learner"];
+const COLUMNS: [&str; 6] = [
+    "ID",
+    "Status",
+    "Name",
+    "Peer Addrs",
+    "Client Addrs",
+    "Is Learner",
+];
 
 fn row(member: &Member) -> Vec<String> {
     vec![
         format!("{:x}", member.id),
-        if member.name.is_empty() { "unstarted" } else { "started" }.to_owned(),
+        if member.name.is_empty() {
+            "unstarted"
+        } else {
+            "started"
+        }
+        .to_owned(),
         member.name.clone(),
         member.peer_ur_ls.join(","),
         member.client_ur_ls.join(","),
@@ -42,7 +54,9 @@ fn write_json(
         if let Some(member) = member {
             write_member(object.value("member"), member, hex);
         }
-        object.list("members", members, |out, member| write_member(out, member, hex));
+        object.list("members", members, |out, member| {
+            write_member(out, member, hex)
+        });
     });
 }
 
@@ -61,7 +75,10 @@ fn write_member(out: &mut String, member: &Member, hex: bool) {
 
 impl Printable for MemberListResponse {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        Ok(self.members.iter().try_for_each(|m| writeln!(out, "{}", row(m).join(", ")))?)
+        Ok(self
+            .members
+            .iter()
+            .try_for_each(|m| writeln!(out, "{}", row(m).join(", ")))?)
     }
 
     fn json(&self, out: &mut String, hex: bool) -> Printed {
@@ -101,7 +118,11 @@ impl Printable for MemberAddResponse {
         let member = self.member.clone().unwrap_or_default();
         let role = if member.is_learner { " as learner" } else { "" };
         let cluster = header_of(self.header).cluster_id;
-        Ok(writeln!(out, "Member {:16x} added{role} to cluster {cluster:16x}", member.id)?)
+        Ok(writeln!(
+            out,
+            "Member {:16x} added{role} to cluster {cluster:16x}",
+            member.id
+        )?)
     }
 
     fn json(&self, out: &mut String, hex: bool) -> Printed {
@@ -115,7 +136,7 @@ impl Printable for MemberAddResponse {
 }
 
 /// An answer to a change of an existing member, which does not say which.
-pub struct MemberChange<R> {
+pub(crate) struct MemberChange<R> {
     /// The member.
     pub id: u64,
     /// The answer.

@@ -8,7 +8,11 @@ use prost::Message;
 
 impl Printable for TxnResponse {
     fn simple(&self, out: Out<'_>, display: &Display) -> Printed {
-        writeln!(out, "{}", if self.succeeded { "SUCCESS" } else { "FAILURE" })?;
+        writeln!(
+            out,
+            "{}",
+            if self.succeeded { "SUCCESS" } else { "FAILURE" }
+        )?;
         for response in &self.responses {
             writeln!(out)?;
             match &response.response {

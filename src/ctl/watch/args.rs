@@ -6,12 +6,12 @@
 use crate::ctl::cli::{Arg, Flags};
 
 /// The error of a missing key.
-pub const BAD_NUMBER: &str = "bad number of arguments";
+pub(super) const BAD_NUMBER: &str = "bad number of arguments";
 const CONFLICTING_KEY: &str = "bad number of arguments (found conflicting environment key)";
 const NO_COMMAND: &str = "bad number of arguments (found separator --, but no commands)";
 
 /// `ETCDCTL_WATCH_KEY` and `ETCDCTL_WATCH_RANGE_END`; empty: not set.
-pub struct Environment {
+pub(super) struct Environment {
     /// The key.
     pub key: Arg,
     /// Its range end.
@@ -32,7 +32,7 @@ impl Environment {
 
 /// What to watch and what to run.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Parsed {
+pub(super) struct Parsed {
     /// Key and, maybe, range end.
     pub keys: Vec<Arg>,
     /// Command and arguments; empty: none.
@@ -40,7 +40,7 @@ pub struct Parsed {
 }
 
 /// Reads a command line. `args`: what is left of it without flags and `--`.
-pub fn from_command_line(
+pub(super) fn from_command_line(
     argv: &[Arg],
     args: &[Arg],
     environment: &Environment,
@@ -62,7 +62,7 @@ pub fn from_command_line(
 }
 
 /// Reads the words behind `watch` on a line; the flags among them are set.
-pub fn from_line(
+pub(super) fn from_line(
     words: &[Arg],
     flags: &mut Flags,
     environment: &Environment,
@@ -101,12 +101,21 @@ fn has_more_than_the_command(raw: &[Arg], separator: usize, args: &[Arg]) -> boo
 /// Takes the command off the end of the arguments.
 fn split(raw: &[Arg], separator: Option<usize>, mut args: Vec<Arg>) -> Parsed {
     let Some(at) = separator else {
-        return Parsed { keys: args, command: Vec::new() };
+        return Parsed {
+            keys: args,
+            command: Vec::new(),
+        };
     };
     let command = raw[at + 1..].to_vec();
-    let begin = args.iter().rposition(|arg| *arg == command[0]).unwrap_or_default();
+    let begin = args
+        .iter()
+        .rposition(|arg| *arg == command[0])
+        .unwrap_or_default();
     args.truncate(begin);
-    Parsed { keys: args, command }
+    Parsed {
+        keys: args,
+        command,
+    }
 }
 
 #[cfg(test)]
@@ -114,15 +123,23 @@ mod tests {
     use super::*;
 
     fn words(line: &str) -> Vec<Arg> {
-        line.split_whitespace().map(|word| word.as_bytes().to_vec()).collect()
+        line.split_whitespace()
+            .map(|word| word.as_bytes().to_vec())
+            .collect()
     }
 
     fn parsed(keys: &str, command: &str) -> Parsed {
-        Parsed { keys: words(keys), command: words(command) }
+        Parsed {
+            keys: words(keys),
+            command: words(command),
+        }
     }
 
     fn environment(key: &str, range_end: &str) -> Environment {
-        Environment { key: key.into(), range_end: range_end.into() }
+        Environment {
+            key: key.into(),
+            range_end: range_end.into(),
+        }
     }
 
     fn command_line(line: &str, args: &str, key: &str) -> Result<Parsed, &'static str> {
@@ -131,9 +148,16 @@ mod tests {
 
     #[test]
     fn keys_and_command_of_a_command_line() {
-        assert_eq!(command_line("etcdctl watch foo", "foo", ""), Ok(parsed("foo", "")));
         assert_eq!(
-            command_line("etcdctl watch foo bar --rev 1 -- echo hi", "foo bar echo hi", ""),
+            command_line("etcdctl watch foo", "foo", ""),
+            Ok(parsed("foo", ""))
+        );
+        assert_eq!(
+            command_line(
+                "etcdctl watch foo bar --rev 1 -- echo hi",
+                "foo bar echo hi",
+                ""
+            ),
             Ok(parsed("foo bar", "echo hi"))
         );
         assert_eq!(
@@ -150,7 +174,10 @@ mod tests {
     fn wrong_command_lines() {
         assert_eq!(command_line("etcdctl watch", "", ""), Err(BAD_NUMBER));
         assert_eq!(command_line("etcdctl watch a --", "a", ""), Err(NO_COMMAND));
-        assert_eq!(command_line("etcdctl watch foo", "foo", "foo"), Err(CONFLICTING_KEY));
+        assert_eq!(
+            command_line("etcdctl watch foo", "foo", "foo"),
+            Err(CONFLICTING_KEY)
+        );
         assert_eq!(
             command_line("etcdctl watch foo -- echo 1", "foo echo 1", "foo"),
             Err(CONFLICTING_KEY)
@@ -164,11 +191,17 @@ mod tests {
             from_line(&words(text), &mut flags, &environment(key, ""))
                 .map(|parsed| (parsed, flags.int("rev")))
         };
-        assert_eq!(line("foo --rev 5 -- echo hi", ""), Ok((parsed("foo", "echo hi"), 5)));
+        assert_eq!(
+            line("foo --rev 5 -- echo hi", ""),
+            Ok((parsed("foo", "echo hi"), 5))
+        );
         assert_eq!(line("--rev 5", "foo"), Ok((parsed("foo", ""), 5)));
         assert_eq!(line("--rev 5", ""), Err(BAD_NUMBER.to_owned()));
         assert_eq!(line("foo --", ""), Err(NO_COMMAND.to_owned()));
         assert_eq!(line("foo", "foo"), Err(CONFLICTING_KEY.to_owned()));
-        assert_eq!(line("--bogus foo", ""), Err("unknown flag: --bogus".to_owned()));
+        assert_eq!(
+            line("--bogus foo", ""),
+            Err("unknown flag: --bogus".to_owned())
+        );
     }
 }

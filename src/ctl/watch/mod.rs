@@ -6,7 +6,7 @@ use super::cli::{Arg, Command, Flag, Flags, Invocation, flags};
 use super::exit::{Failure, code};
 use super::go::quote::quote;
 use super::input::Lines;
-use super::print::{Display, event_type, say};
+use super::print::{Display, complain, event_type, say};
 use super::{child, words};
 use crate::client::{ALL_KEYS, WatchResponse, WatchStream, Watcher, prefix_end};
 use crate::pb::etcdserverpb::WatchCreateRequest;
@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStringExt;
 use tokio::sync::mpsc;
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "watch",
     usage: "[options] [key or prefix] [range_end] [--] [exec-command arg1 arg2 ...]",
     group: super::commands::KEY_VALUE,
@@ -29,7 +29,10 @@ static FLAGS: [Flag; 5] = [
     Flag::bool("prefix", "all keys that begin with the key"),
     Flag::int("rev", "begin at this revision"),
     Flag::bool("prev-kv", "print what the key held before, too"),
-    Flag::bool("progress-notify", "print how far the watch has come, now and then"),
+    Flag::bool(
+        "progress-notify",
+        "print how far the watch has come, now and then",
+    ),
 ];
 
 async fn run(mut invocation: Invocation) -> Result<(), Failure> {
@@ -53,7 +56,10 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let request = request(&keys, &invocation.flags).map_err(Failure::args)?;
     let watcher = client.watch_stream(true).watch(request).await;
     print_all(watcher, display, command).await?;
-    Err(Failure::new(code::INTERRUPTED, "watch is canceled by the server"))
+    Err(Failure::new(
+        code::INTERRUPTED,
+        "watch is canceled by the server",
+    ))
 }
 
 /// The request for `key [range_end]`.
@@ -91,8 +97,11 @@ async fn print_all(
 ) -> Result<(), Failure> {
     while let Some(response) = watcher.next().await {
         if response.canceled {
-            let error = response.error().map(|error| error.to_string()).unwrap_or_default();
-            eprintln!("watch was canceled ({error})");
+            let error = response
+                .error()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            complain(format_args!("watch was canceled ({error})"));
         }
         if response.is_progress() {
             let revision = response.header.unwrap_or_default().revision;
@@ -121,7 +130,11 @@ async fn run_for_each(response: &WatchResponse, command: &[Arg]) -> Result<(), F
         ];
         if let Err(failure) = child::run(command, environment).await {
             let words: Vec<_> = command.iter().map(|word| quote(word)).collect();
-            eprintln!("command [{}] error ({})", words.join(" "), failure.message);
+            complain(format_args!(
+                "command [{}] error ({})",
+                words.join(" "),
+                failure.message
+            ));
             return Err(Failure::silent(code::ERROR));
         }
     }
@@ -155,9 +168,11 @@ async fn interactive(
         };
         let words = words::split(&line)?;
         let text = String::from_utf8_lossy(&line).into_owned();
-        let invalid = |why: &str| eprintln!("Invalid command {text} ({why})");
+        let invalid = |why: &str| complain(format_args!("Invalid command {text} ({why})"));
         match words.first().map(Vec::as_slice) {
-            None => eprintln!("Invalid command: {text} (watch and progress supported)"),
+            None => complain(format_args!(
+                "Invalid command: {text} (watch and progress supported)"
+            )),
             Some(b"progress") => stream.request_progress().await,
             Some(b"watch") if words.len() < 2 && environment.key.is_empty() => {
                 invalid("command type or key is not provided");

@@ -15,7 +15,7 @@ use prost::Message;
 use tokio::time::Sleep;
 use tonic::{Code, Status};
 
-use super::head::{Head, Remote, refuse};
+use super::head::{Head, refuse};
 use super::messages::{Messages, decode_reason};
 use super::reply::{Outgoing, ReplyBody, Source, SourceBody};
 use crate::metrics::{GrpcCode, GrpcMethod};
@@ -25,24 +25,27 @@ const DEADLINE_EXCEEDED: &str = "context deadline exceeded";
 
 /// A method, as far as all calls of it are alike.
 #[derive(Clone, Copy)]
-pub(crate) struct Method {
+pub(in crate::rpc) struct Method {
+    /// Its path.
+    pub(in crate::rpc) path: &'static str,
     /// Where it is counted.
-    pub(crate) counters: &'static GrpcMethod,
+    pub(in crate::rpc) counters: &'static GrpcMethod,
     /// The largest message it takes.
-    pub(crate) receive_bytes_max: usize,
+    pub(in crate::rpc) receive_bytes_max: usize,
 }
 
 /// What a handler may want to know of a call besides its messages.
-pub(crate) struct Context {
+pub(in crate::rpc) struct Context {
     /// Request metadata.
-    pub(crate) headers: HeaderMap,
+    pub(in crate::rpc) headers: HeaderMap,
     /// The client.
-    pub(crate) remote: Option<SocketAddr>,
+    pub(in crate::rpc) remote: Option<SocketAddr>,
 }
 
 /// A call whose head is in order.
-pub(crate) struct Call<B> {
-    pub(crate) context: Context,
+pub(in crate::rpc) struct Call<B> {
+    pub(in crate::rpc) context: Context,
+    pub(in crate::rpc) method: Method,
     messages: Messages<B>,
     head: Head,
     counted: Counted,
@@ -65,16 +68,20 @@ impl Drop for Counted {
 
 impl<B: Body<Data = Bytes> + Unpin> Call<B> {
     /// Begins a call; the answer to a head that is not in order.
-    pub(crate) fn begin(request: Request<B>, method: Method) -> Result<Self, Response<ReplyBody>> {
+    pub(in crate::rpc) fn begin(
+        request: Request<B>,
+        remote: Option<SocketAddr>,
+        method: Method,
+    ) -> Result<Self, Response<ReplyBody>> {
         let (parts, body) = request.into_parts();
         let head = Head::read(&parts)?;
         method.counters.started.inc();
-        let remote = parts.extensions.get().map(|remote: &Remote| remote.0);
         Ok(Self {
             context: Context {
                 headers: parts.headers,
                 remote,
             },
+            method,
             messages: Messages::new(body, head.gzip, method.receive_bytes_max, method.counters),
             head,
             counted: Counted {
@@ -109,7 +116,7 @@ impl<B: Body<Data = Bytes> + Unpin> Call<B> {
 
 /// Runs a call with one request and one reply. `log` sees what took long: how long, the request as it was
 /// encoded, and the reply.
-pub(crate) async fn unary<B, Q, R>(
+pub(in crate::rpc) async fn unary<B, Q, R>(
     mut call: Call<B>,
     handler: impl AsyncFnOnce(&Context, Q) -> Result<R, Status>,
     log: impl FnOnce(&Context, std::time::Duration, Bytes, Option<&R>),
@@ -159,7 +166,7 @@ where
 }
 
 /// Runs a call with one request and many replies.
-pub(crate) async fn server_stream<B, Q, S, M, G>(
+pub(in crate::rpc) async fn server_stream<B, Q, S, M, G>(
     mut call: Call<B>,
     guard: G,
     handler: impl AsyncFnOnce(&Context, Q) -> Result<S, Status>,
@@ -183,7 +190,7 @@ where
     match run.await {
         Ok(replies) => {
             let deadline = call.deadline();
-            let source = FromStream { replies };
+            let source = FromStream::new(replies);
             finish_stream(call.head, call.counted, deadline, guard, source)
         }
         Err(status) => {
@@ -194,7 +201,7 @@ where
 }
 
 /// Runs a call with many requests and many replies: `handler` makes of the requests what answers them.
-pub(crate) fn stream<B, S, G>(
+pub(in crate::rpc) fn stream<B, S, G>(
     mut call: Call<B>,
     guard: G,
     handler: impl FnOnce(&Context, Messages<B>) -> Result<S, Status>,
@@ -258,9 +265,15 @@ fn respond(head: Head, body: ReplyBody) -> Response<ReplyBody> {
 
 pin_project_lite::pin_project! {
     /// A stream of messages as a [`Source`].
-    struct FromStream<S> {
+    pub(in crate::rpc) struct FromStream<S> {
         #[pin]
         replies: S,
+    }
+}
+
+impl<S> FromStream<S> {
+    pub(in crate::rpc) fn new(replies: S) -> Self {
+        Self { replies }
     }
 }
 

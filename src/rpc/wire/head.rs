@@ -1,6 +1,5 @@
 //! The head of a request: what makes it gRPC, and what it asks of the exchange.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
@@ -13,10 +12,6 @@ use super::reply::ReplyBody;
 const GRPC: &str = "application/grpc";
 /// Digits and unit of `grpc-timeout`.
 const TIMEOUT_LENGTH_MAX: usize = 9;
-
-/// Who is at the other end; the listener puts it into the request's extensions.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Remote(pub(crate) SocketAddr);
 
 /// What the head asks for.
 #[derive(Debug)]
@@ -80,6 +75,11 @@ impl Head {
     }
 }
 
+/// The answer to a head that is not gRPC.
+pub(in crate::rpc) fn check(parts: &Parts) -> Result<(), Response<ReplyBody>> {
+    Head::read(parts).map(drop)
+}
+
 /// The reply's content type, if the request's is gRPC.
 fn reply_content_type(asked: &HeaderValue) -> Option<HeaderValue> {
     if asked == GRPC {
@@ -127,7 +127,7 @@ fn parse_timeout(value: &HeaderValue) -> Result<Duration, String> {
 }
 
 /// A reply that is nothing but a status.
-pub(crate) fn refuse(status: Status) -> Response<ReplyBody> {
+pub(in crate::rpc) fn refuse(status: Status) -> Response<ReplyBody> {
     reject(StatusCode::OK, status)
 }
 

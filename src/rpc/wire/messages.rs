@@ -17,7 +17,7 @@ use crate::metrics::GrpcMethod;
 pub(super) const FRAME_HEAD_BYTES: usize = 5;
 
 /// Reads messages from a request's body. A message that lies in one piece of the body is not copied.
-pub(crate) struct Messages<B> {
+pub(in crate::rpc) struct Messages<B> {
     body: B,
     /// Bytes read and not yet used: what is left of a piece, or, copied together, of several.
     piece: Bytes,
@@ -46,12 +46,12 @@ where
     }
 
     /// The next message; `None` when the client has sent its last.
-    pub(crate) async fn next<Q: Message + Default>(&mut self) -> Option<Result<Q, Status>> {
+    pub(in crate::rpc) async fn next<Q: Message + Default>(&mut self) -> Option<Result<Q, Status>> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// [`Messages::next`] for hand-written streams.
-    pub(crate) fn poll_next<Q: Message + Default>(
+    pub(in crate::rpc) fn poll_next<Q: Message + Default>(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Q, Status>>> {

@@ -14,7 +14,8 @@ mod head;
 mod messages;
 mod reply;
 
-pub(crate) use call::{Call, Context, Method, server_stream, stream, unary};
-pub(crate) use head::{Remote, refuse};
-pub(crate) use messages::Messages;
-pub(crate) use reply::{Outgoing, ReplyBody, Source};
+pub(super) use call::{Call, Context, FromStream, Method, server_stream, stream, unary};
+pub(super) use head::{check, refuse};
+pub(super) use messages::Messages;
+pub use reply::ReplyBody;
+pub(super) use reply::{Outgoing, Source};

@@ -19,7 +19,7 @@ use crate::metrics::GrpcMethod;
 const PIECE_BYTES: usize = 32 * 1024;
 
 /// What a streaming call has to say.
-pub(crate) trait Source: Send {
+pub(in crate::rpc) trait Source: Send {
     /// Writes the messages that are ready to `out`, until it is full. Ready when the call is over; pending when
     /// nothing more is ready now; [`Poll::Pending`] with messages in `out`, or with `out` full, means to be
     /// asked again once they are on their way.
@@ -31,7 +31,7 @@ pub(crate) trait Source: Send {
 }
 
 /// Encoded messages on their way out.
-pub(crate) struct Outgoing {
+pub(in crate::rpc) struct Outgoing {
     bytes: BytesMut,
     gzip: bool,
     method: &'static GrpcMethod,
@@ -47,17 +47,17 @@ impl Outgoing {
     }
 
     /// Whether it is time to send.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(in crate::rpc) fn is_full(&self) -> bool {
         self.bytes.len() >= PIECE_BYTES
     }
 
     /// Adds a message.
-    pub(crate) fn message(&mut self, message: &impl Message) {
+    pub(in crate::rpc) fn message(&mut self, message: &impl Message) {
         self.encoded(message.encoded_len(), |buffer| message.encode_raw(buffer));
     }
 
     /// Adds a message of `length` bytes that `write` writes.
-    pub(crate) fn encoded(&mut self, length: usize, write: impl FnOnce(&mut BytesMut)) {
+    pub(in crate::rpc) fn encoded(&mut self, length: usize, write: impl FnOnce(&mut BytesMut)) {
         self.method.sent.inc();
         if self.gzip {
             let mut plain = BytesMut::with_capacity(length);

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
 use crate::disk::RealDisk;
+use crate::pb::KeyValueFields;
 use crate::pb::raftpb::ConfState;
 use crate::store::*;
 use crate::types::Revision;
@@ -38,12 +40,14 @@ pub(super) fn put(revision: Revision, key: &[u8], record: &[u8]) -> Change {
     }
 }
 
+type Revisions = BTreeMap<Revision, (RevisionRow, Bytes)>;
+
 /// What a store must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct State {
     pub(super) applied_index: u64,
     pub(super) conf_state: ConfState,
-    pub(super) revisions: BTreeMap<Revision, (RevisionRow, Bytes)>,
+    pub(super) revisions: Revisions,
     pub(super) buckets: BTreeMap<(Bucket, Bytes), Bytes>,
 }
 
@@ -102,18 +106,24 @@ impl Model {
             0 => rng.random_range(3_000..20_000),
             _ => rng.random_range(0..200),
         };
-        let record: Vec<u8> = (0..bytes).map(|_| rng.random()).collect();
-        let mut change = put(revision, key.as_bytes(), &record);
-        let row = &mut change.row;
-        match rng.random_range(0..4) {
-            0 => {
-                row.tombstone = true;
-                row.create_revision = 0;
-                row.version = 0;
+        let mut record = KeyValueFields {
+            key: key.into(),
+            ..KeyValueFields::default()
+        };
+        let tombstone = rng.random_range(0..4) == 0;
+        if !tombstone {
+            record.create_revision = rng.random_range(1..=revision.main);
+            record.version = rng.random_range(1..1 << 40);
+            record.value = (0..bytes).map(|_| rng.random()).collect();
+            if rng.random() {
+                record.lease = rng.random();
             }
-            1 => row.lease = rng.random(),
-            _ => row.version = rng.random_range(1..1 << 40),
         }
+        let mut change = put(revision, &record.key, &record.encode_to_vec());
+        change.row.tombstone = tombstone;
+        change.row.create_revision = record.create_revision;
+        change.row.version = record.version;
+        change.row.lease = record.lease;
         change
     }
 
@@ -149,7 +159,7 @@ impl Model {
     }
 
     pub(super) fn check(&self, reader: &Reader) {
-        assert_eq!(revisions(reader), self.state.revisions);
+        assert_eq!(revisions(reader).unwrap(), self.state.revisions);
     }
 
     pub(super) fn check_loaded(&self, loaded: &Loaded) {
@@ -163,33 +173,24 @@ impl Model {
 }
 
 /// Everything a store holds.
-pub(super) fn state(store: &Store, loaded: &Loaded) -> State {
-    State {
+pub(super) fn state(store: &Store, loaded: &Loaded) -> Result<State, StoreError> {
+    Ok(State {
         applied_index: loaded.applied_index,
         conf_state: loaded.conf_state.clone(),
-        revisions: revisions(&store.reader()),
+        revisions: revisions(&store.reader())?,
         buckets: buckets(loaded),
-    }
+    })
 }
 
-fn revisions(reader: &Reader) -> BTreeMap<Revision, (RevisionRow, Bytes)> {
+fn revisions(reader: &Reader) -> Result<Revisions, StoreError> {
     let mut rows = Vec::new();
-    reader
-        .scan_rows(&mut |row| rows.push((row.to_row(), row.record_bytes)))
-        .unwrap();
-    let paged = reader.rows(0, i64::MAX, 7).unwrap();
-    assert!(
-        rows.iter()
-            .map(|(row, _)| row)
-            .zip(&paged)
-            .all(|(row, paged)| row == paged)
-    );
-    let of = |(row, record_bytes): (RevisionRow, u32)| {
-        let record = reader.record(row.revision).unwrap().unwrap();
-        assert_eq!(record.len(), record_bytes as usize);
-        (row.revision, (row, record))
-    };
-    rows.into_iter().map(of).collect()
+    reader.scan_rows(&mut |row| rows.push(row.to_row()))?;
+    let paged = reader.rows(0, i64::MAX, 7)?;
+    assert!(rows.iter().zip(&paged).all(|(row, paged)| row == paged));
+    let at: Vec<Revision> = rows.iter().map(|row| row.revision).collect();
+    let records = reader.records(&at)?.into_iter();
+    let records = records.map(|record| record.unwrap());
+    Ok(at.into_iter().zip(rows.into_iter().zip(records)).collect())
 }
 
 /// All bucket rows but those that a checkpoint writes by itself.

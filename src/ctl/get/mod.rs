@@ -1,25 +1,34 @@
 //! `get`.
 
-use super::cli::{Arg, Command, Flag, Flags, Invocation};
-use super::exit::{Failure, code};
-use super::print::Format;
+mod decode;
+mod tree;
+
 use crate::client::{ALL_KEYS, prefix_end};
+use crate::ctl::cli::{Arg, Command, Flag, Flags, Invocation};
+use crate::ctl::exit::{Failure, code};
+use crate::ctl::print::{Format, emit};
 use crate::pb::etcdserverpb::RangeRequest;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 
 /// The command.
-pub static COMMAND: Command = Command {
+pub(super) static COMMAND: Command = Command {
     name: "get",
     usage: "[options] <key> [range_end]",
-    group: super::commands::KEY_VALUE,
+    group: crate::ctl::commands::KEY_VALUE,
     short: "Reads a key or a range of keys",
     flags: &[
-        Flag::text("consistency", "l: linearizable, s: serializable (from one member, may be old)")
-            .or("l")
-            .offering(&["l", "s"]),
+        Flag::text(
+            "consistency",
+            "l: linearizable, s: serializable (from one member, may be old)",
+        )
+        .or("l")
+        .offering(&["l", "s"]),
         Flag::text("order", "ASCEND or DESCEND").offering(&["ASCEND", "DESCEND"]),
-        Flag::text("sort-by", "what to order by: CREATE, KEY, MODIFY, VALUE or VERSION")
-            .offering(&["CREATE", "KEY", "MODIFY", "VALUE", "VERSION"]),
+        Flag::text(
+            "sort-by",
+            "what to order by: CREATE, KEY, MODIFY, VALUE or VERSION",
+        )
+        .offering(&["CREATE", "KEY", "MODIFY", "VALUE", "VERSION"]),
         Flag::int("limit", "most results to return"),
         Flag::bool("prefix", "all keys that begin with <key>"),
         Flag::bool("from-key", "all keys from <key> on, in byte order"),
@@ -27,11 +36,25 @@ pub static COMMAND: Command = Command {
         Flag::bool("keys-only", "no values"),
         Flag::bool("count-only", "only the number of keys"),
         Flag::bool("print-value-only", "print only values (simple format)"),
-        Flag::int("min-create-rev", "leave out keys created before this revision"),
-        Flag::int("max-create-rev", "leave out keys created after this revision"),
-        Flag::int("min-mod-rev", "leave out keys last changed before this revision"),
-        Flag::int("max-mod-rev", "leave out keys last changed after this revision"),
+        Flag::int(
+            "min-create-rev",
+            "leave out keys created before this revision",
+        ),
+        Flag::int(
+            "max-create-rev",
+            "leave out keys created after this revision",
+        ),
+        Flag::int(
+            "min-mod-rev",
+            "leave out keys last changed before this revision",
+        ),
+        Flag::int(
+            "max-mod-rev",
+            "leave out keys last changed after this revision",
+        ),
         Flag::bool("stream", "have the server send the result in pieces"),
+        Flag::bool("tree", "draw the keys as a tree, with sizes").beyond(),
+        Flag::bool("decode", "lay out JSON and Kubernetes values").beyond(),
     ],
     run: Some(|invocation| Box::pin(run(invocation))),
     ..Command::NEW
@@ -46,12 +69,22 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
         true => client.range_stream(request, deadline).await?,
         false => client.range(request, deadline).await?,
     };
+    if flags.bool("tree") {
+        return emit(&tree::draw(&response.kvs));
+    }
+    if flags.bool("decode") {
+        return emit(&decode::show(&response.kvs));
+    }
     if flags.bool("count-only") && display.format != Format::Fields {
-        return Err(Failure::args("--count-only is only for `--write-out=fields`"));
+        return Err(Failure::args(
+            "--count-only is only for `--write-out=fields`",
+        ));
     }
     if flags.bool("print-value-only") {
         if display.format != Format::Simple {
-            return Err(Failure::args("print-value-only is only for `--write-out=simple`"));
+            return Err(Failure::args(
+                "print-value-only is only for `--write-out=simple`",
+            ));
         }
         display.value_only = true;
     }
@@ -59,7 +92,7 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
 }
 
 /// The request that arguments and flags describe.
-pub fn request(args: &[Arg], flags: &Flags) -> Result<RangeRequest, Failure> {
+pub(super) fn request(args: &[Arg], flags: &Flags) -> Result<RangeRequest, Failure> {
     let Some(key) = args.first() else {
         return Err(Failure::args(
             "get command needs one argument as key and an optional argument as range_end",
@@ -93,23 +126,29 @@ pub fn request(args: &[Arg], flags: &Flags) -> Result<RangeRequest, Failure> {
         count_only,
         ..Default::default()
     };
-    (request.min_create_revision, request.max_create_revision) =
-        bounds(flags, ["min-create-rev", "max-create-rev"], ["getMinCreateRev", "getMaxCreateRev"])?;
-    (request.min_mod_revision, request.max_mod_revision) =
-        bounds(flags, ["min-mod-rev", "max-mod-rev"], ["getMinModRev", "getMaxModRev"])?;
+    (request.min_create_revision, request.max_create_revision) = bounds(
+        flags,
+        ["min-create-rev", "max-create-rev"],
+        ["getMinCreateRev", "getMaxCreateRev"],
+    )?;
+    (request.min_mod_revision, request.max_mod_revision) = bounds(
+        flags,
+        ["min-mod-rev", "max-mod-rev"],
+        ["getMinModRev", "getMaxModRev"],
+    )?;
     Ok(request)
 }
 
 /// The error of `--prefix` with `--from-key`.
-pub const CHOOSE_ONE: &str =
+pub(super) const CHOOSE_ONE: &str =
     "`--prefix` and `--from-key` cannot be set at the same time, choose one";
 
 /// The error of a range end where the range follows from the key.
-pub const TOO_MANY_ARGUMENTS: &str =
+pub(super) const TOO_MANY_ARGUMENTS: &str =
     "too many arguments, only accept one argument when `--prefix` or `--from-key` is set";
 
 /// Key and range end. An empty key stands for all keys where a range is asked for.
-pub fn range(
+pub(super) fn range(
     key: &[u8],
     range_end: Option<&Arg>,
     prefix: bool,
@@ -124,13 +163,16 @@ pub fn range(
 }
 
 /// Reads `--consistency`; `shown` is what the error quotes.
-pub fn is_serializable(consistency: &str, shown: &str) -> Result<bool, Failure> {
+pub(super) fn is_serializable(consistency: &str, shown: &str) -> Result<bool, Failure> {
     match consistency {
         "l" => Ok(false),
         "s" => Ok(true),
         _ => {
-            let shown = super::go::quote::quote(shown.as_bytes());
-            Err(Failure::new(code::BAD_FEATURE, format!("unknown consistency flag {shown}")))
+            let shown = crate::ctl::go::quote::quote(shown.as_bytes());
+            Err(Failure::new(
+                code::BAD_FEATURE,
+                format!("unknown consistency flag {shown}"),
+            ))
         }
     }
 }
