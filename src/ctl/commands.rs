@@ -78,6 +78,6 @@ static HELP: Command = Command {
     usage: "[command]",
     group: UTILITY,
     short: "Explains a command",
-    run: Some(|invocation| Box::pin(super::explain(invocation))),
+    run: Some(|invocation| Box::pin(super::explain(&super::PROGRAM, invocation))),
     ..Command::NEW
 };
