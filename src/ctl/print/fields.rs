@@ -30,13 +30,8 @@ pub(crate) fn pair(out: Out<'_>, prefix: &str, pair: &KeyValueFields, hex: bool)
     lease(out, &format!("{prefix}Lease"), pair.lease, hex)
 }
 
-<<<<<<< HEAD
-pub(super) fn lease(out: Out<'_>, name: &str, id: i64, hex: bool) -> Printed {
-    match hex {
-=======
 pub(crate) fn lease(out: Out<'_>, name: &str, id: i64, hex: bool) -> Printed {
-    Ok(match hex {
->>>>>>> utl
+    match hex {
         true => writeln!(out, "\"{name}\" : {id:016x}")?,
         false => writeln!(out, "\"{name}\" : {id}")?,
     }
@@ -44,13 +39,8 @@ pub(crate) fn lease(out: Out<'_>, name: &str, id: i64, hex: bool) -> Printed {
 }
 
 /// A member id.
-<<<<<<< HEAD
-pub(super) fn id(out: Out<'_>, name: &str, id: u64, hex: bool) -> Printed {
-    match hex {
-=======
 pub(crate) fn id(out: Out<'_>, name: &str, id: u64, hex: bool) -> Printed {
-    Ok(match hex {
->>>>>>> utl
+    match hex {
         true => writeln!(out, "\"{name}\" : {id:x}")?,
         false => writeln!(out, "\"{name}\" : {id}")?,
     }
