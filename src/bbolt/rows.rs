@@ -188,10 +188,14 @@ impl<'a> Walk<'a> {
         if is_leaf {
             let key = |at| leaf_element(content, at).map(|element| element.key);
             // What cannot be read is found out by whoever stands on it.
-            return keys.take_while(|at| key(*at).is_some_and(|key| key < from)).count();
+            return keys
+                .take_while(|at| key(*at).is_some_and(|key| key < from))
+                .count();
         }
         let key = |at| branch_element(content, at).map(|(key, _)| key);
-        let upto = keys.take_while(|at| key(*at).is_some_and(|key| key <= from)).count();
+        let upto = keys
+            .take_while(|at| key(*at).is_some_and(|key| key <= from))
+            .count();
         upto.saturating_sub(1)
     }
 

@@ -163,14 +163,23 @@ impl Client {
         if matches!(config.endpoints.as_slice(), [only] if only == endpoint) {
             return Ok(self.clone());
         }
-        self.at_with(Config { endpoints: vec![endpoint.to_owned()], ..config.clone() })
+        self.at_with(Config {
+            endpoints: vec![endpoint.to_owned()],
+            ..config.clone()
+        })
     }
 
     /// A client made otherwise, with this one's token.
     pub fn at_with(&self, config: Config) -> Result<Self, Error> {
         let balancer = Arc::new(balancer_of(&config, &config.endpoints)?);
         let token = parking_lot::Mutex::new(self.inner.token.lock().clone());
-        Ok(Self { inner: Arc::new(Inner { config, balancer, token }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                balancer,
+                token,
+            }),
+        })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::cli::Command;
 use super::{
-    alarm, auth, check, compaction, completion, defrag, del, doctor, downgrade, elect, endpoint, get,
-    global, lease, lock, man, member, mirror, move_leader, put, role, snapshot, top, txn, user, version,
-    watch,
+    alarm, auth, check, compaction, completion, defrag, del, doctor, downgrade, elect, endpoint,
+    get, global, lease, lock, man, member, mirror, move_leader, put, role, snapshot, top, txn,
+    user, version, watch,
 };
 
 /// Group of the commands about keys.

@@ -46,12 +46,7 @@ pub(crate) async fn run(invocation: Invocation) -> Result<(), Failure> {
 
 fn from_clap(root: &Command, shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(
-        shell,
-        &mut clap::to_clap(root),
-        root.name,
-        &mut script,
-    );
+    clap_complete::generate(shell, &mut clap::to_clap(root), root.name, &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 

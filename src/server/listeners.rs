@@ -170,7 +170,11 @@ impl Serving {
 
     /// What listeners show and check certificates with.
     pub(super) fn tls(&self) -> Vec<Arc<tls::Server>> {
-        [&self.client_tls, &self.peer_tls].into_iter().flatten().cloned().collect()
+        [&self.client_tls, &self.peer_tls]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     /// Re-reads certificates, keys, CAs and CRLs; what cannot be read leaves the old in force.

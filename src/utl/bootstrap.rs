@@ -39,7 +39,9 @@ pub(super) fn found(
     let own = members.iter().find(|(other, _)| other == name);
     let Some((_, own_urls)) = own else {
         let name = quote(name.as_bytes());
-        return Err(format!("couldn't find local name {name} in the initial cluster configuration"));
+        return Err(format!(
+            "couldn't find local name {name} in the initial cluster configuration"
+        ));
     };
     if let Err(reason) = compare(&advertised, own_urls) {
         return Err(explain(name, &advertised, own_urls, &reason));
@@ -59,7 +61,12 @@ pub(super) fn found(
         if other == name {
             founding.own = id;
         }
-        founding.members.push(Member { id: id.0, peer_urls, name: other.clone(), ..Member::default() });
+        founding.members.push(Member {
+            id: id.0,
+            peer_urls,
+            name: other.clone(),
+            ..Member::default()
+        });
     }
     founding.members.sort_by_key(|member| member.id);
     founding.cluster_id = cluster_id(founding.members.iter().map(|member| MemberId(member.id)));
@@ -67,22 +74,35 @@ pub(super) fn found(
 }
 
 fn refuse_shared_urls(members: &[(String, Vec<Url>)]) -> Result<(), String> {
-    let mut urls: Vec<_> = members.iter().flat_map(|(_, urls)| urls).map(Url::to_string).collect();
+    let mut urls: Vec<_> = members
+        .iter()
+        .flat_map(|(_, urls)| urls)
+        .map(Url::to_string)
+        .collect();
     let count = urls.len();
     urls.sort_unstable();
     urls.dedup();
     if urls.len() == count {
         return Ok(());
     }
-    let pairs = members.iter().flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")));
+    let pairs = members
+        .iter()
+        .flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")));
     let pairs: Vec<_> = pairs.collect();
-    Err(format!("initial cluster {} has duplicate url", pairs.join(",")))
+    Err(format!(
+        "initial cluster {} has duplicate url",
+        pairs.join(",")
+    ))
 }
 
 /// Compares two sorted lists as they are written, and by address where they differ.
 fn compare(advertised: &[Url], configured: &[Url]) -> Result<(), String> {
     if advertised.len() != configured.len() {
-        return Err(format!("len({}) != len({})", quoted(advertised), quoted(configured)));
+        return Err(format!(
+            "len({}) != len({})",
+            quoted(advertised),
+            quoted(configured)
+        ));
     }
     let different = |(a, b): &(String, String)| !a.eq_ignore_ascii_case(b);
     let texts = |urls: &[Url]| urls.iter().map(Url::to_string).collect::<Vec<_>>();
@@ -91,7 +111,10 @@ fn compare(advertised: &[Url], configured: &[Url]) -> Result<(), String> {
         return Ok(());
     }
     let deadline = Instant::now() + RESOLVE_TIMEOUT;
-    let (a, b) = (resolve_all(advertised, deadline)?, resolve_all(configured, deadline)?);
+    let (a, b) = (
+        resolve_all(advertised, deadline)?,
+        resolve_all(configured, deadline)?,
+    );
     match pairs(a, b).find(different) {
         None => Ok(()),
         Some((a, b)) => Err(format!("resolved urls: {a:?} != {b:?}")),
@@ -99,7 +122,10 @@ fn compare(advertised: &[Url], configured: &[Url]) -> Result<(), String> {
 }
 
 fn quoted(urls: &[Url]) -> String {
-    let texts: Vec<_> = urls.iter().map(|url| quote(url.to_string().as_bytes())).collect();
+    let texts: Vec<_> = urls
+        .iter()
+        .map(|url| quote(url.to_string().as_bytes()))
+        .collect();
     format!("[{}]", texts.join(" "))
 }
 
@@ -118,7 +144,11 @@ fn resolve(url: &Url, deadline: Instant) -> Result<String, String> {
     }
     let host = url.address();
     loop {
-        let line = |message| Line::info(message).display("url", url).with("host", host.as_str());
+        let line = |message| {
+            Line::info(message)
+                .display("url", url)
+                .with("host", host.as_str())
+        };
         let reason = match host.to_socket_addrs().map(|mut addresses| addresses.next()) {
             Ok(Some(address)) => {
                 log(line("resolved URL Host").with("resolved-addr", address.to_string()));
@@ -133,7 +163,10 @@ fn resolve(url: &Url, deadline: Instant) -> Result<String, String> {
             .with("retry-interval", "1s")
             .with("error", reason.as_str()));
         if Instant::now() + RESOLVE_INTERVAL >= deadline {
-            return Err(format!("failed to resolve {:?} ({reason})", url.to_string()));
+            return Err(format!(
+                "failed to resolve {:?} ({reason})",
+                url.to_string()
+            ));
         }
         std::thread::sleep(RESOLVE_INTERVAL);
     }

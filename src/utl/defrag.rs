@@ -19,7 +19,10 @@ use super::{blocking, failed, log, require_flags};
 pub(super) static COMMAND: Command = Command {
     name: "defrag",
     short: "Gives the unused space of a stopped member's database back",
-    flags: &[Flag::text("data-dir", "required: data directory of a member that is not running")],
+    flags: &[Flag::text(
+        "data-dir",
+        "required: data directory of a member that is not running",
+    )],
     run: blocking!(run),
     ..Command::NEW
 };
@@ -28,7 +31,9 @@ fn run(invocation: &Invocation) -> Result<(), Failure> {
     require_flags(invocation, &["data-dir"])?;
     let data_dir = invocation.flags.text("data-dir");
     let in_words = |reason: String| {
-        failed(format!("Failed to defragment etcd data[{data_dir}] ({reason})"))
+        failed(format!(
+            "Failed to defragment etcd data[{data_dir}] ({reason})"
+        ))
     };
     let path = source::database_of(&data_dir);
     source::require_file(&path).map_err(in_words)?;
@@ -54,7 +59,10 @@ fn defragment_go(go: GoFile, path: &Path) -> Result<Size, String> {
 
 fn go_size(file: &File) -> Result<Size, String> {
     let pages = file.pages_in_use().map_err(|error| error.to_string())?;
-    Ok(Size { allocated_bytes: file.file_bytes(), in_use_bytes: pages * file.page_bytes() })
+    Ok(Size {
+        allocated_bytes: file.file_bytes(),
+        in_use_bytes: pages * file.page_bytes(),
+    })
 }
 
 fn defragment_native(store: &mut Store) -> Result<Size, String> {
@@ -84,7 +92,10 @@ fn timed(
         .with("current-db-size-bytes-diff", new_size as i64 - size as i64)
         .with("current-db-size-bytes", new_size)
         .with("current-db-size", bytes::human(new_size))
-        .with("current-db-size-in-use-bytes-diff", new_in_use as i64 - in_use as i64)
+        .with(
+            "current-db-size-in-use-bytes-diff",
+            new_in_use as i64 - in_use as i64,
+        )
         .with("current-db-size-in-use-bytes", new_in_use)
         .with("current-db-size-in-use", bytes::human(new_in_use))
         .with("took", duration::print(took)));

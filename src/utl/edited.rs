@@ -95,7 +95,8 @@ impl Source for Edited<'_> {
         };
         while let Some((key, value)) = rows.as_mut().map_or(Ok(None), |rows| rows.next())? {
             let mut replaced = false;
-            while let Some((other, written)) = writes.next_if(|(other, _)| other.as_slice() <= key) {
+            while let Some((other, written)) = writes.next_if(|(other, _)| other.as_slice() <= key)
+            {
                 replaced = other.as_slice() == key;
                 if let Err(error) = put(other, written) {
                     return Ok(Err(error));
@@ -117,7 +118,13 @@ pub(super) fn write_file<S: Source>(source: &S, path: &Path) -> Result<(), Strin
     let written = write_new(source, temporary).and_then(|()| {
         fs::rename(temporary, path)
             .and_then(|()| sync_parent(path))
-            .map_err(|error| format!("rename {} to {}: {error}", temporary.display(), path.display()))
+            .map_err(|error| {
+                format!(
+                    "rename {} to {}: {error}",
+                    temporary.display(),
+                    path.display()
+                )
+            })
     });
     if written.is_err() {
         // So that a full disk is not fuller for it.

@@ -59,7 +59,10 @@ fn edited<'a>(
     };
     let voters: Vec<_> = founding.members.iter().map(|member| member.id).collect();
     let conf_state = json!({ "voters": voters, "auto_leave": false });
-    edited.write(meta("consistent_index", founding.index().to_be_bytes().to_vec()));
+    edited.write(meta(
+        "consistent_index",
+        founding.index().to_be_bytes().to_vec(),
+    ));
     edited.write(meta("term", TERM.to_be_bytes().to_vec()));
     edited.write(meta("confState", conf_state.to_string().into_bytes()));
     if let Some(raised) = raised {
@@ -80,7 +83,11 @@ fn write_snapshot_file(founding: &Founding, snap_dir: &Path) -> Result<(), Strin
         metadata: Some(metadata),
     };
     let data = Bytes::from(snapshot.encode_to_vec());
-    let content = Checked { crc: crc32c::crc32c(&data), data }.encode_to_vec();
+    let content = Checked {
+        crc: crc32c::crc32c(&data),
+        data,
+    }
+    .encode_to_vec();
     let path = snap_dir.join(format!("{TERM:016x}-{:016x}.snap", founding.index()));
     let mut options = OpenOptions::new();
     let options = options.write(true).create_new(true).mode(0o600);
@@ -111,7 +118,10 @@ fn members_as_tree(founding: &Founding) -> Value {
         let path = format!("/0/members/{id}");
         let urls = json!({ "peerURLs": member.peer_urls }).to_string();
         let attributes = node(&format!("{path}/raftAttributes"), &urls, Value::Null, index);
-        members.insert(id, node(&path, "", json!({ "raftAttributes": attributes }), index));
+        members.insert(
+            id,
+            node(&path, "", json!({ "raftAttributes": attributes }), index),
+        );
     }
     let members = node("/0/members", "", members.into(), 1);
     let root = json!({

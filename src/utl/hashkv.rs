@@ -18,7 +18,10 @@ pub(super) static COMMAND: Command = Command {
     name: "hashkv",
     usage: "<filename>",
     short: "Prints the hash of a database's keys and values that members share",
-    flags: &[Flag::int("rev", "revision the hash goes up to, 0 for the newest")],
+    flags: &[Flag::int(
+        "rev",
+        "revision the hash goes up to, 0 for the newest",
+    )],
     run: blocking!(run),
     ..Command::NEW
 };
@@ -48,7 +51,15 @@ pub(super) fn hash(source: Source, revision: i64) -> Result<KvHash, MvccError> {
             let revisions = ForeignRevisions::new(go.file)?;
             let (scheduled, finished) = revisions.compact_marks()?;
             let rows = revisions.rows(0, i64::MAX, usize::MAX)?;
-            hash_rows(rows, CompactMarks { scheduled, finished }, Arc::new(revisions), revision)
+            hash_rows(
+                rows,
+                CompactMarks {
+                    scheduled,
+                    finished,
+                },
+                Arc::new(revisions),
+                revision,
+            )
         }
         Source::Native(native) => {
             let (store, loaded) = *native;
@@ -56,7 +67,15 @@ pub(super) fn hash(source: Source, revision: i64) -> Result<KvHash, MvccError> {
             let mut rows = Vec::new();
             reader.scan_rows(&mut |row| rows.push(row.to_row()))?;
             let (scheduled, finished) = (loaded.scheduled_compact, loaded.finished_compact);
-            hash_rows(rows, CompactMarks { scheduled, finished }, Arc::new(reader), revision)
+            hash_rows(
+                rows,
+                CompactMarks {
+                    scheduled,
+                    finished,
+                },
+                Arc::new(reader),
+                revision,
+            )
         }
     }
 }
@@ -68,7 +87,9 @@ fn hash_rows(
     revision: i64,
 ) -> Result<KvHash, MvccError> {
     let last = rows.last().map_or(1, |row| row.revision.main);
-    let last = last.max(marks.scheduled.unwrap_or(0)).max(marks.finished.unwrap_or(0));
+    let last = last
+        .max(marks.scheduled.unwrap_or(0))
+        .max(marks.finished.unwrap_or(0));
     // Everything is read once: nothing is worth keeping.
     let values = Values::new(Some(source), last, 0);
     let rows = rows.into_iter().map(Ok::<_, StoreError>);
@@ -77,7 +98,11 @@ fn hash_rows(
 
 impl Printable for KvHash {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
-        Ok(writeln!(out, "{}, {}, {}", self.hash, self.revision, self.compact_revision)?)
+        Ok(writeln!(
+            out,
+            "{}, {}, {}",
+            self.hash, self.revision, self.compact_revision
+        )?)
     }
 
     fn json(&self, out: &mut String, _: bool) -> Printed {
@@ -97,7 +122,11 @@ impl Printable for KvHash {
 
     fn table(&self, out: Out<'_>) -> Printed {
         let header = ["hash", "hash revision", "compact revision"];
-        let row = [self.hash.to_string(), self.revision.to_string(), self.compact_revision.to_string()];
+        let row = [
+            self.hash.to_string(),
+            self.revision.to_string(),
+            self.compact_revision.to_string(),
+        ];
         table::draw(out, &header, &[row.to_vec()])
     }
 }

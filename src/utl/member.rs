@@ -44,7 +44,10 @@ impl Founding {
 
     /// Makes the log. It begins with an entry per member, all applied, and says that a snapshot is behind them.
     pub(super) fn write_log(&self, dir: &Path) -> Result<(), WalError> {
-        let metadata = Metadata { node_id: self.own, cluster_id: self.cluster_id };
+        let metadata = Metadata {
+            node_id: self.own,
+            cluster_id: self.cluster_id,
+        };
         let mut wal = Wal::create(Arc::new(RealDisk), dir, metadata, Options::default())?;
         let entries: Vec<_> = (1..)
             .zip(&self.members)
@@ -56,7 +59,11 @@ impl Founding {
             })
             .collect();
         let vote = self.members.first().map_or(0, |member| member.id);
-        let state = HardState { term: TERM, vote, commit: self.index() };
+        let state = HardState {
+            term: TERM,
+            vote,
+            commit: self.index(),
+        };
         wal.append(Some(&state), &entries)?;
         wal.append_snapshot(self.index(), TERM, &self.conf_state())?;
         Ok(())

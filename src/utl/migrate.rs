@@ -24,18 +24,35 @@ pub(super) static COMMAND: Command = Command {
     name: "migrate",
     short: "Makes a stopped member's database fit for another version of etcd",
     flags: &[
-        Flag::text("data-dir", "required: data directory of a member that is not running"),
-        Flag::text("target-version", "required: version to migrate to, from 3.5 on, as in 3.6"),
-        Flag::bool("force", "set the version even where the migration is refused"),
+        Flag::text(
+            "data-dir",
+            "required: data directory of a member that is not running",
+        ),
+        Flag::text(
+            "target-version",
+            "required: version to migrate to, from 3.5 on, as in 3.6",
+        ),
+        Flag::bool(
+            "force",
+            "set the version even where the migration is refused",
+        ),
     ],
     run: blocking!(run),
     ..Command::NEW
 };
 
 const STORAGE_VERSION: &[u8] = b"storageVersion";
-const OLDEST: Version = Version { major: 3, minor: 5, patch: 0 };
+const OLDEST: Version = Version {
+    major: 3,
+    minor: 5,
+    patch: 0,
+};
 /// The first version that notes its own.
-const FIRST_NOTED: Version = Version { major: 3, minor: 6, patch: 0 };
+const FIRST_NOTED: Version = Version {
+    major: 3,
+    minor: 6,
+    patch: 0,
+};
 /// The newest schema there is.
 const NEWEST_MINOR: i64 = 7;
 
@@ -85,20 +102,30 @@ fn run(invocation: &Invocation) -> Result<(), Failure> {
         Source::Native(_) => refuse_native(target, &data_dir),
         Source::Go(go) => {
             let wal_dir = Path::new(&data_dir).join("member").join("wal");
-            migrate(&go.file, &path, &wal_dir, target, invocation.flags.bool("force"))
+            migrate(
+                &go.file,
+                &path,
+                &wal_dir,
+                target,
+                invocation.flags.bool("force"),
+            )
         }
     }
 }
 
 fn target(text: &str) -> Result<Version, String> {
     if text.matches('.').count() != 1 {
-        return Err(format!("wrong target version format, expected \"X.Y\", got {text:?}"));
+        return Err(format!(
+            "wrong target version format, expected \"X.Y\", got {text:?}"
+        ));
     }
     let target = Version::parse(&format!("{text}.0"))
         .map_err(|reason| format!("failed to parse target version: {reason}"))?;
     if target < OLDEST {
         let short = target.short();
-        return Err(format!("target version {short:?} not supported. Minimal \"3.5\""));
+        return Err(format!(
+            "target version {short:?} not supported. Minimal \"3.5\""
+        ));
     }
     Ok(target)
 }
@@ -189,15 +216,25 @@ fn plan(
 ) -> Result<Vec<Version>, String> {
     const NO_PLAN: &str = "cannot create migration plan";
     if current.major != target.major {
-        log(Line::error("Changing major storage version is not supported")
-            .with("storage-version", current.to_string())
-            .with("target-storage-version", target.to_string()));
-        return Err(format!("{NO_PLAN}: changing major storage version is not supported"));
+        log(
+            Line::error("Changing major storage version is not supported")
+                .with("storage-version", current.to_string())
+                .with("target-storage-version", target.to_string()),
+        );
+        return Err(format!(
+            "{NO_PLAN}: changing major storage version is not supported"
+        ));
     }
     let mut steps = Vec::new();
-    let mut at = Version { patch: 0, ..current };
+    let mut at = Version {
+        patch: 0,
+        ..current
+    };
     while at.minor != target.minor {
-        let next = Version { minor: at.minor + (target.minor - at.minor).signum(), ..at };
+        let next = Version {
+            minor: at.minor + (target.minor - at.minor).signum(),
+            ..at
+        };
         // What changes is known of the newer of the two.
         let newer = at.max(next);
         if !(FIRST_NOTED.minor..=NEWEST_MINOR).contains(&newer.minor) {
@@ -232,9 +269,15 @@ mod tests {
 
     #[test]
     fn versions_are_read_and_refused_as_in_etcd() {
-        assert_eq!(target("3.6").map(|version| version.to_string()), Ok("3.6.0".to_owned()));
+        assert_eq!(
+            target("3.6").map(|version| version.to_string()),
+            Ok("3.6.0".to_owned())
+        );
         let refused = |text| target(text).unwrap_err();
-        assert_eq!(refused("3.6.0"), "wrong target version format, expected \"X.Y\", got \"3.6.0\"");
+        assert_eq!(
+            refused("3.6.0"),
+            "wrong target version format, expected \"X.Y\", got \"3.6.0\""
+        );
         assert_eq!(
             refused("x.y"),
             "failed to parse target version: strconv.ParseInt: parsing \"x\": invalid syntax"
@@ -243,12 +286,19 @@ mod tests {
             refused("-1.2"),
             "failed to parse target version:  is not in dotted-tri format"
         );
-        assert_eq!(refused("3.4"), "target version \"3.4\" not supported. Minimal \"3.5\"");
+        assert_eq!(
+            refused("3.4"),
+            "target version \"3.4\" not supported. Minimal \"3.5\""
+        );
     }
 
     #[test]
     fn a_plan_goes_version_by_version() {
-        let version = |minor| Version { major: 3, minor, patch: 0 };
+        let version = |minor| Version {
+            major: 3,
+            minor,
+            patch: 0,
+        };
         let way = |from, to, needed: Option<i64>| {
             plan(version(from), version(to), needed.map(version))
                 .map(|steps| steps.iter().map(|step| step.minor).collect::<Vec<_>>())

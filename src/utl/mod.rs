@@ -57,10 +57,13 @@ static ROOT: Command = Command {
             help: "longest wait for the lock of a database in use; 0 for no end",
             ..Flag::NEW
         },
-        Flag::text("write-out", "output format: fields, json, protobuf, simple or table")
-            .short('w')
-            .or("simple")
-            .offering(&["fields", "json", "protobuf", "simple", "table"]),
+        Flag::text(
+            "write-out",
+            "output format: fields, json, protobuf, simple or table",
+        )
+        .short('w')
+        .or("simple")
+        .offering(&["fields", "json", "protobuf", "simple", "table"]),
     ],
     children: &[
         &defrag::COMMAND,
@@ -84,7 +87,9 @@ static SNAPSHOT: Command = Command {
 static VERSION_COMMAND: Command = Command {
     name: "version",
     short: "Prints the versions of this program and its API",
-    run: Some(|_| Box::pin(async { say(format_args!("etcdutl version: {VERSION}\nAPI version: 3.7")) })),
+    run: Some(|_| {
+        Box::pin(async { say(format_args!("etcdutl version: {VERSION}\nAPI version: 3.7")) })
+    }),
     ..Command::NEW
 };
 
@@ -100,7 +105,11 @@ static HELP: Command = Command {
 fn display(invocation: &Invocation) -> Result<Display, Failure> {
     let format = Format::named(&invocation.flags.text("write-out"))
         .ok_or_else(|| Failure::new(code::BAD_FEATURE, "unsupported output format"))?;
-    Ok(Display { format, hex: false, value_only: false })
+    Ok(Display {
+        format,
+        hex: false,
+        value_only: false,
+    })
 }
 
 /// Refuses a call without one of the flags it needs.
@@ -113,7 +122,10 @@ fn require_flags(invocation: &Invocation, names: &[&str]) -> Result<(), Failure>
     if missing.is_empty() {
         return Ok(());
     }
-    Err(misused(invocation, &format!("required flag(s) {} not set", missing.join(", "))))
+    Err(misused(
+        invocation,
+        &format!("required flag(s) {} not set", missing.join(", ")),
+    ))
 }
 
 /// A mistake in calling a command, answered with how to call it.

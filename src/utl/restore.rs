@@ -28,7 +28,13 @@ use super::source::go_text;
 use super::{blocking, failed, go_member, log, misused};
 
 const fn uint(name: &'static str, default: &'static str, help: &'static str) -> Flag {
-    Flag { name, default, help, kind: Kind::Uint, ..Flag::NEW }
+    Flag {
+        name,
+        default,
+        help,
+        kind: Kind::Uint,
+        ..Flag::NEW
+    }
 }
 
 /// The command.
@@ -38,18 +44,44 @@ pub(super) static COMMAND: Command = Command {
     short: "Makes the data directory of a new member from a snapshot",
     flags: &[
         Flag::text("data-dir", "directory to make; <name>.etcd if not given"),
-        Flag::text("wal-dir", "directory to make for the log; inside the data directory if not given"),
-        Flag::text("initial-cluster", "members of the new cluster, as name=url,...")
-            .or("default=http://localhost:2380"),
-        Flag::text("initial-cluster-token", "what keeps the new cluster's ids apart from others'")
-            .or("etcd-cluster"),
-        Flag::text("initial-advertise-peer-urls", "this member's URLs for the other members")
-            .or("http://localhost:2380"),
+        Flag::text(
+            "wal-dir",
+            "directory to make for the log; inside the data directory if not given",
+        ),
+        Flag::text(
+            "initial-cluster",
+            "members of the new cluster, as name=url,...",
+        )
+        .or("default=http://localhost:2380"),
+        Flag::text(
+            "initial-cluster-token",
+            "what keeps the new cluster's ids apart from others'",
+        )
+        .or("etcd-cluster"),
+        Flag::text(
+            "initial-advertise-peer-urls",
+            "this member's URLs for the other members",
+        )
+        .or("http://localhost:2380"),
         Flag::text("name", "this member's name").or("default"),
-        Flag::bool("skip-hash-check", "accept a snapshot without or with a wrong checksum, as a copied database has"),
-        uint("initial-memory-map-size", "10737418240", "accepted, and of no use here"),
-        uint("bump-revision", "", "how far to raise the revision; needs --mark-compacted"),
-        Flag::bool("mark-compacted", "mark all up to the raised revision as compacted; needs --bump-revision"),
+        Flag::bool(
+            "skip-hash-check",
+            "accept a snapshot without or with a wrong checksum, as a copied database has",
+        ),
+        uint(
+            "initial-memory-map-size",
+            "10737418240",
+            "accepted, and of no use here",
+        ),
+        uint(
+            "bump-revision",
+            "",
+            "how far to raise the revision; needs --mark-compacted",
+        ),
+        Flag::bool(
+            "mark-compacted",
+            "mark all up to the raised revision as compacted; needs --bump-revision",
+        ),
         Flag::text(
             "format",
             "what to write: native, for this etcd to start from, or go, for etcd in Go",
@@ -66,19 +98,24 @@ const SECTOR_BYTES: u64 = 512;
 
 fn run(invocation: &Invocation) -> Result<(), Failure> {
     let [_] = invocation.args.as_slice() else {
-        return Err(Failure::args("snapshot restore requires exactly one argument"));
+        return Err(Failure::args(
+            "snapshot restore requires exactly one argument",
+        ));
     };
     let flags = &invocation.flags;
     let bump = flags.uint("bump-revision");
     if (bump > 0) != flags.bool("mark-compacted") {
-        return Err(Failure::args("--mark-compacted required if --revision-bump > 0"));
+        return Err(Failure::args(
+            "--mark-compacted required if --revision-bump > 0",
+        ));
     }
     let go = match flags.text("format").as_str() {
         "native" => false,
         "go" => true,
         other => {
             let other = quote(other.as_bytes());
-            let message = format!("invalid argument {other} for \"--format\" flag: it is native or go");
+            let message =
+                format!("invalid argument {other} for \"--format\" flag: it is native or go");
             return Err(misused(invocation, &message));
         }
     };
@@ -89,8 +126,12 @@ fn run(invocation: &Invocation) -> Result<(), Failure> {
         &flags.text("initial-advertise-peer-urls"),
     )
     .map_err(failed)?;
-    let places = Places::choose(flags.text("data-dir"), flags.text("wal-dir"), &flags.text("name"))
-        .map_err(failed)?;
+    let places = Places::choose(
+        flags.text("data-dir"),
+        flags.text("wal-dir"),
+        &flags.text("name"),
+    )
+    .map_err(failed)?;
     let snapshot = invocation.text(0).into_owned();
     let say = |message: &'static str| {
         log(Line::info(message)
@@ -98,12 +139,17 @@ fn run(invocation: &Invocation) -> Result<(), Failure> {
             .display("wal-dir", places.wal.display())
             .with("data-dir", places.data_text.as_str())
             .display("snap-dir", places.snap.display())
-            .with("initial-memory-map-size", flags.uint("initial-memory-map-size")));
+            .with(
+                "initial-memory-map-size",
+                flags.uint("initial-memory-map-size"),
+            ));
     };
     say("restoring snapshot");
     check_sha256(Path::new(&snapshot), flags.bool("skip-hash-check")).map_err(failed)?;
     let file = File::open(&RealDisk, Path::new(&snapshot)).map_err(failed)?;
-    log(Line::info("Trimming membership information from the backend..."));
+    log(Line::info(
+        "Trimming membership information from the backend...",
+    ));
     let raised = match bump {
         0 => None,
         bump => Some(raise(&file, bump).map_err(failed)?),
@@ -143,7 +189,8 @@ pub(super) fn check_sha256(path: &Path, skip: bool) -> Result<(), String> {
     io::copy(&mut (&file).take(content_bytes), &mut sum).map_err(in_words)?;
     let (_, actual) = sum.finish();
     let mut expected = [0; SHA256_BYTES];
-    file.seek(SeekFrom::Start(content_bytes)).map_err(in_words)?;
+    file.seek(SeekFrom::Start(content_bytes))
+        .map_err(in_words)?;
     file.read_exact(&mut expected).map_err(in_words)?;
     match actual == expected {
         true => Ok(()),
@@ -153,7 +200,10 @@ pub(super) fn check_sha256(path: &Path, skip: bool) -> Result<(), String> {
 
 fn raise(file: &File, bump: u64) -> Result<Raised, String> {
     let mut latest = Revision::default();
-    if let Some(keys) = file.find_bucket(KEY_BUCKET).map_err(|error| error.to_string())? {
+    if let Some(keys) = file
+        .find_bucket(KEY_BUCKET)
+        .map_err(|error| error.to_string())?
+    {
         let mut rows = file.rows(&keys);
         while let Some((key, _)) = rows.next().map_err(|error| error.to_string())? {
             if let Some((revision, _)) = Revision::from_key(key) {
@@ -161,16 +211,23 @@ fn raise(file: &File, bump: u64) -> Result<Raised, String> {
             }
         }
     }
-    let main = i64::try_from(bump).ok().and_then(|bump| latest.main.checked_add(bump));
+    let main = i64::try_from(bump)
+        .ok()
+        .and_then(|bump| latest.main.checked_add(bump));
     let Some(main) = main else {
-        return Err(format!("revision {} cannot be raised by {bump}: the sum is too large", latest.main));
+        return Err(format!(
+            "revision {} cannot be raised by {bump}: the sum is too large",
+            latest.main
+        ));
     };
     log(Line::info("bumping latest revision")
         .with("latest-revision", latest.main)
         .with("bump-amount", bump)
         .with("new-latest-revision", main));
     log(Line::info("marking revision compacted").with("revision", main));
-    Ok(Raised { revision: Revision::new(main, 0) })
+    Ok(Raised {
+        revision: Revision::new(main, 0),
+    })
 }
 
 /// Where everything goes.
@@ -192,7 +249,10 @@ impl Places {
             false => data_dir,
         };
         let data = clean(Path::new(&data_text));
-        let is_empty = || data.read_dir().is_ok_and(|mut names| names.next().is_none());
+        let is_empty = || {
+            data.read_dir()
+                .is_ok_and(|mut names| names.next().is_none())
+        };
         if data.exists() && !is_empty() {
             let data = quote(data_text.as_bytes());
             return Err(format!("data-dir {data} not empty or could not be read"));
@@ -212,7 +272,13 @@ impl Places {
             }
         };
         let snap = data.join("member").join("snap");
-        Ok(Self { data_text, data, wal, snap, made })
+        Ok(Self {
+            data_text,
+            data,
+            wal,
+            snap,
+            made,
+        })
     }
 
     fn fill(
@@ -241,7 +307,11 @@ impl Places {
     ) -> Result<(), String> {
         // Files that must be made durable have a parent that can be named.
         let absolute = |path: &Path| std::path::absolute(path).map_err(|error| error.to_string());
-        let (data, wal, snap) = (absolute(&self.data)?, absolute(&self.wal)?, absolute(&self.snap)?);
+        let (data, wal, snap) = (
+            absolute(&self.data)?,
+            absolute(&self.wal)?,
+            absolute(&self.snap)?,
+        );
         let member = data.join("member");
         if go {
             make_directory(&snap)?;
@@ -253,7 +323,9 @@ impl Places {
         if let Some(parent) = wal.parent() {
             make_directory(parent)?;
         }
-        founding.write_log(&wal).map_err(|error| error.to_string())?;
+        founding
+            .write_log(&wal)
+            .map_err(|error| error.to_string())?;
         for path in [&snap, &member, &data] {
             sync_parent(path).map_err(|error| format!("sync {}: {error}", path.display()))?;
         }
@@ -268,7 +340,10 @@ fn make_directory(path: &Path) -> Result<(), String> {
 
 /// Without `.` and doubled slashes, as Go joins paths.
 fn clean(path: &Path) -> PathBuf {
-    let cleaned: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    let cleaned: PathBuf = path
+        .components()
+        .filter(|part| *part != Component::CurDir)
+        .collect();
     match cleaned.as_os_str().is_empty() {
         true => PathBuf::from("."),
         false => cleaned,
@@ -291,14 +366,20 @@ fn write_state(
     };
     if let Some(raised) = raised {
         then.buckets.push(raised.mark());
-        then.changes.push(Arc::from([without_content(raised.revision)]));
+        then.changes
+            .push(Arc::from([without_content(raised.revision)]));
     }
     let edit = Edit {
         without: vec![Bucket::Members, Bucket::MembersRemoved],
         then: Some(then),
     };
-    let imported =
-        Store::import(Arc::new(RealDisk), member_dir, Options::default(), file, &edit);
+    let imported = Store::import(
+        Arc::new(RealDisk),
+        member_dir,
+        Options::default(),
+        file,
+        &edit,
+    );
     imported
         .and_then(|(store, _)| store.close())
         .map_err(|error| error.to_string())

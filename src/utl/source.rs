@@ -58,7 +58,11 @@ pub(super) fn is_native(path: &Path) -> bool {
 pub(super) fn require_file(path: &Path) -> Result<(), String> {
     match path.metadata() {
         Ok(_) => Ok(()),
-        Err(error) => Err(format!("stat {}: {}", path.display(), os_error_text(&error))),
+        Err(error) => Err(format!(
+            "stat {}: {}",
+            path.display(),
+            os_error_text(&error)
+        )),
     }
 }
 

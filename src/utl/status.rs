@@ -46,7 +46,9 @@ pub(super) struct Status {
 
 fn run(invocation: &Invocation) -> Result<(), Failure> {
     let [_] = invocation.args.as_slice() else {
-        return Err(Failure::args("snapshot status requires exactly one argument"));
+        return Err(Failure::args(
+            "snapshot status requires exactly one argument",
+        ));
     };
     let display = display(invocation)?;
     let path = invocation.text(0).into_owned();
@@ -62,7 +64,10 @@ fn run(invocation: &Invocation) -> Result<(), Failure> {
     }
     if path.metadata().is_ok_and(|file| file.len() == 0) {
         // etcd takes an empty file for one to be initialized, and has it open for reading.
-        return Err(failed(format!("write {}: bad file descriptor", path.display())));
+        return Err(failed(format!(
+            "write {}: bad file descriptor",
+            path.display()
+        )));
     }
     let read = File::open(&RealDisk, path).and_then(|file| status_of_file(&file));
     display.show(&read.map_err(|error| failed(in_words(&error)))?)
@@ -70,7 +75,10 @@ fn run(invocation: &Invocation) -> Result<(), Failure> {
 
 /// The state of a bbolt file, every page of which is read and checked.
 pub(super) fn status_of_file(file: &File) -> Result<Status, BboltError> {
-    status(&Edited::new(file)?, file.high_water_pages() * file.page_bytes())
+    status(
+        &Edited::new(file)?,
+        file.high_water_pages() * file.page_bytes(),
+    )
 }
 
 fn in_words(error: &BboltError) -> String {
@@ -82,7 +90,10 @@ fn in_words(error: &BboltError) -> String {
 }
 
 fn status<S: Rows>(source: &S, bytes: u64) -> Result<Status, S::Error> {
-    let mut status = Status { bytes, ..Status::default() };
+    let mut status = Status {
+        bytes,
+        ..Status::default()
+    };
     let mut alive = HashSet::new();
     for bucket in source.buckets() {
         status.hash = crc32c::crc32c_append(status.hash, bucket.as_bytes());
@@ -109,7 +120,9 @@ fn count(key: &[u8], record: &[u8], status: &mut Status, alive: &mut HashSet<Vec
         return;
     };
     status.revision = revision.main;
-    let key = KeyValueFields::decode(record).map(|pair| pair.key).unwrap_or_default();
+    let key = KeyValueFields::decode(record)
+        .map(|pair| pair.key)
+        .unwrap_or_default();
     if tombstone {
         alive.remove(key.as_ref());
     } else if !alive.contains(key.as_ref()) {
@@ -120,8 +133,17 @@ fn count(key: &[u8], record: &[u8], status: &mut Status, alive: &mut HashSet<Vec
 impl Printable for Status {
     fn simple(&self, out: Out<'_>, _: &Display) -> Printed {
         let size = bytes::human(self.bytes);
-        let Self { hash, revision, keys, version, .. } = self;
-        Ok(writeln!(out, "{hash:x}, {revision}, {keys}, {size}, {version}")?)
+        let Self {
+            hash,
+            revision,
+            keys,
+            version,
+            ..
+        } = self;
+        Ok(writeln!(
+            out,
+            "{hash:x}, {revision}, {keys}, {size}, {version}"
+        )?)
     }
 
     fn json(&self, out: &mut String, _: bool) -> Printed {

@@ -13,8 +13,12 @@ use crate::wal;
 pub(super) fn of_log(dir: &Path) -> Result<Option<Version>, String> {
     let snapshots = wal::valid_snapshots(&RealDisk, dir)
         .map_err(|error| format!("failed to get the lastest snapshot: {error}"))?;
-    let last = snapshots.into_iter().max_by_key(|mark| mark.index).unwrap_or_default();
-    let log = wal::read(&RealDisk, dir, &last).map_err(|error| format!("failed to read wal: {error}"))?;
+    let last = snapshots
+        .into_iter()
+        .max_by_key(|mark| mark.index)
+        .unwrap_or_default();
+    let log =
+        wal::read(&RealDisk, dir, &last).map_err(|error| format!("failed to read wal: {error}"))?;
     Ok(of_entries(&log.entries))
 }
 
@@ -22,8 +26,16 @@ pub(super) fn of_log(dir: &Path) -> Result<Option<Version>, String> {
 fn of_entries(entries: &[Entry]) -> Option<Version> {
     let version = |entry: &Entry| match EntryType::try_from(entry.entry_type) {
         Ok(EntryType::EntryNormal) => of_request(&entry.data),
-        Ok(EntryType::EntryConfChangeV2) => Some(Version { major: 3, minor: 4, patch: 0 }),
-        _ => Some(Version { major: 3, minor: 0, patch: 0 }),
+        Ok(EntryType::EntryConfChangeV2) => Some(Version {
+            major: 3,
+            minor: 4,
+            patch: 0,
+        }),
+        _ => Some(Version {
+            major: 3,
+            minor: 0,
+            patch: 0,
+        }),
     };
     entries.iter().filter_map(version).max()
 }
@@ -31,7 +43,11 @@ fn of_entries(entries: &[Entry]) -> Option<Version> {
 fn of_request(data: &[u8]) -> Option<Version> {
     let request = InternalRaftRequest::decode(data).ok()?;
     let test = request.downgrade_version_test?;
-    let least = Version { major: 3, minor: 6, patch: 0 };
+    let least = Version {
+        major: 3,
+        minor: 6,
+        patch: 0,
+    };
     Some(Version::parse(&test.ver).map_or(least, |version| version.max(least)))
 }
 
@@ -48,7 +64,9 @@ mod tests {
         };
         let plain = entry(InternalRaftRequest::default());
         assert_eq!(of_entries(std::slice::from_ref(&plain)), None);
-        let test = DowngradeVersionTestRequest { ver: "3.7.0".to_owned() };
+        let test = DowngradeVersionTestRequest {
+            ver: "3.7.0".to_owned(),
+        };
         let newer = entry(InternalRaftRequest {
             downgrade_version_test: Some(test),
             ..InternalRaftRequest::default()
@@ -58,6 +76,9 @@ mod tests {
             ..Entry::default()
         };
         let version = of_entries(&[newer, founding, plain]);
-        assert_eq!(version.map(|version| version.to_string()), Some("3.7.0".to_owned()));
+        assert_eq!(
+            version.map(|version| version.to_string()),
+            Some("3.7.0".to_owned())
+        );
     }
 }

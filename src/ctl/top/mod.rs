@@ -23,7 +23,8 @@ pub(super) static COMMAND: Command = Command {
     name: "top",
     group: super::commands::MAINTENANCE,
     short: "Shows what the members do, as it happens",
-    long: "Shows what the members do, as it happens: leader, terms, database sizes, requests and their
+    long:
+        "Shows what the members do, as it happens: leader, terms, database sizes, requests and their
 latency, watchers, and how far members are behind. Ends with Ctrl-C.
 
 When the output is no terminal it is printed once.",
@@ -35,7 +36,10 @@ When the output is no terminal it is printed once.",
             help: "time between two readings",
             ..Flag::NEW
         },
-        Flag::bool("prefixes", "also show the prefixes of the keys that take longest to read"),
+        Flag::bool(
+            "prefixes",
+            "also show the prefixes of the keys that take longest to read",
+        ),
     ],
     beyond: true,
     run: Some(|invocation| Box::pin(run(invocation))),
@@ -71,7 +75,9 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let (mut spec, _) = invocation.spec().await?;
     spec.log_name = "client";
     let client = spec.connect().await?;
-    let interval = invocation.duration("interval").max(Duration::from_millis(200));
+    let interval = invocation
+        .duration("interval")
+        .max(Duration::from_millis(200));
     let with_prefixes = invocation.flags.bool("prefixes");
     let members = members(&spec, &client, invocation.deadline()).await?;
     let mut before = read_all(&members).await;
@@ -105,10 +111,14 @@ async fn members(
     client: &Client,
     deadline: crate::client::Deadline,
 ) -> Result<Vec<Watched>, Failure> {
-    let request = pb::MemberListRequest { linearizable: false };
+    let request = pb::MemberListRequest {
+        linearizable: false,
+    };
     let mut watched = Vec::new();
     for member in client.member_list(request, deadline).await?.members {
-        let Some(url) = member.client_ur_ls.first() else { continue };
+        let Some(url) = member.client_ur_ls.first() else {
+            continue;
+        };
         let mut config = spec.at(url).config()?;
         config.logger = Logger::silent();
         let endpoint = Endpoint::parse(url);
@@ -119,7 +129,12 @@ async fn members(
         };
         // Logged in already: the token of the first client serves here too, if it is one a cluster shares.
         let client = client.at_with(config)?;
-        watched.push(Watched { name: member.name, endpoint, client, tls });
+        watched.push(Watched {
+            name: member.name,
+            endpoint,
+            client,
+            tls,
+        });
     }
     Ok(watched)
 }
@@ -140,7 +155,15 @@ async fn read(client: &Client, endpoint: &Endpoint, tls: Option<&Tls>) -> Readin
     let deadline = Some(tokio::time::Instant::now() + ANSWER_TIMEOUT);
     let status = client.status(pb::StatusRequest {}, deadline).await;
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, http_get(endpoint, "/metrics", tls)).await;
-    let metrics = answer.ok().and_then(Result::ok).map(|answer| Metrics::new(answer.body));
+    let metrics = answer
+        .ok()
+        .and_then(Result::ok)
+        .map(|answer| Metrics::new(answer.body));
     let error = status.as_ref().err().map(ToString::to_string);
-    Reading { status: status.ok(), metrics, at: Some(Instant::now()), error }
+    Reading {
+        status: status.ok(),
+        metrics,
+        at: Some(Instant::now()),
+        error,
+    }
 }

@@ -29,22 +29,40 @@ pub(super) async fn draw(client: &Client) -> String {
     let mut counted = Vec::new();
     let mut next = b"\0".to_vec();
     while counted.len() < PREFIXES_MAX {
-        let request = RangeRequest { limit: 1, keys_only: true, ..from(&next, ALL_KEYS) };
-        let Some(answer) = ask(client, request).await else { break };
-        let Some(first) = answer.kvs.into_iter().next() else { break };
+        let request = RangeRequest {
+            limit: 1,
+            keys_only: true,
+            ..from(&next, ALL_KEYS)
+        };
+        let Some(answer) = ask(client, request).await else {
+            break;
+        };
+        let Some(first) = answer.kvs.into_iter().next() else {
+            break;
+        };
         let prefix = prefix_of(&first.into_fields().key);
         let end = prefix_end(&prefix);
         let start = Instant::now();
-        let request = RangeRequest { count_only: true, ..from(&prefix, &end) };
-        let Some(answer) = ask(client, request).await else { break };
-        counted.push(Counted { prefix, keys: answer.count, took: start.elapsed() });
+        let request = RangeRequest {
+            count_only: true,
+            ..from(&prefix, &end)
+        };
+        let Some(answer) = ask(client, request).await else {
+            break;
+        };
+        counted.push(Counted {
+            prefix,
+            keys: answer.count,
+            took: start.elapsed(),
+        });
         if end == ALL_KEYS {
             break;
         }
         next = end;
     }
     counted.sort_by_key(|counted| std::cmp::Reverse(counted.took));
-    let mut out = "\nSLOWEST PREFIXES                                        KEYS      TIME\n".to_owned();
+    let mut out =
+        "\nSLOWEST PREFIXES                                        KEYS      TIME\n".to_owned();
     for Counted { prefix, keys, took } in counted.iter().take(SHOWN_MAX) {
         let milliseconds = took.as_secs_f64() * 1000.0;
         let prefix = prefix.escape_ascii().to_string();
@@ -64,12 +82,18 @@ fn from(key: &[u8], range_end: &[u8]) -> RangeRequest {
 }
 
 async fn ask(client: &Client, request: RangeRequest) -> Option<RangeResponse> {
-    client.range(request, Some(tokio::time::Instant::now() + TIMEOUT)).await.ok()
+    client
+        .range(request, Some(tokio::time::Instant::now() + TIMEOUT))
+        .await
+        .ok()
 }
 
 /// The key up to its second slash that is not its first byte; a key with fewer is its own prefix.
 fn prefix_of(key: &[u8]) -> Vec<u8> {
-    let slashes = key.iter().enumerate().filter(|(at, byte)| *at > 0 && **byte == b'/');
+    let slashes = key
+        .iter()
+        .enumerate()
+        .filter(|(at, byte)| *at > 0 && **byte == b'/');
     match slashes.map(|(at, _)| at).take(DEPTH).last() {
         Some(at) => key[..=at].to_vec(),
         None => key.to_vec(),

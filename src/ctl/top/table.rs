@@ -7,13 +7,25 @@ use crate::pb::etcdserverpb::StatusResponse;
 use std::fmt::Write as _;
 
 const COLUMNS: [&str; 11] = [
-    "MEMBER", "ROLE", "TERM", "INDEX", "BEHIND", "DB SIZE", "IN USE", "REQ/S", "P99", "WATCHERS",
+    "MEMBER",
+    "ROLE",
+    "TERM",
+    "INDEX",
+    "BEHIND",
+    "DB SIZE",
+    "IN USE",
+    "REQ/S",
+    "P99",
+    "WATCHERS",
     "FSYNC P99",
 ];
 
 /// Draws the table of two readings.
 pub(super) fn draw(members: &[Watched], before: &[Reading], now: &[Reading]) -> String {
-    let ahead = now.iter().filter_map(|reading| Some(reading.status.as_ref()?.raft_index)).max();
+    let ahead = now
+        .iter()
+        .filter_map(|reading| Some(reading.status.as_ref()?.raft_index))
+        .max();
     let rows: Vec<_> = members
         .iter()
         .zip(before.iter().zip(now))
@@ -38,7 +50,9 @@ fn row(name: &str, before: &Reading, now: &Reading, ahead: u64) -> Vec<String> {
     let metric = |name: &str| now.metrics.as_ref().and_then(|metrics| metrics.value(name));
     let p99 = |name: &str| {
         let (now, before) = (now.metrics.as_ref()?, before.metrics.as_ref()?);
-        now.histogram(name).since(&before.histogram(name)).quantile(0.99)
+        now.histogram(name)
+            .since(&before.histogram(name))
+            .quantile(0.99)
     };
     let watchers = metric("etcd_debugging_mvcc_watcher_total");
     vec![
@@ -80,9 +94,16 @@ fn milliseconds(seconds: f64) -> String {
 
 /// Columns as wide as their widest cell, the first to the left.
 fn lay_out(out: &mut String, rows: &[Vec<String>]) {
-    let (bold, end) = if in_colour() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let (bold, end) = if in_colour() {
+        ("\x1b[1m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count());
         cells.max().unwrap_or_default().max(COLUMNS[column].len())
     };
     let mut line = |cells: &mut dyn Iterator<Item = &str>| {
@@ -112,7 +133,10 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn reading(handled: u64, slow: u64, at: Instant) -> Reading {
-        let header = ResponseHeader { member_id: 7, ..Default::default() };
+        let header = ResponseHeader {
+            member_id: 7,
+            ..Default::default()
+        };
         let status = StatusResponse {
             header: Some(header),
             leader: 7,
@@ -128,17 +152,27 @@ mod tests {
              etcd_server_request_duration_seconds_bucket{{le=\"0.004\"}} {slow}\n"
         );
         let metrics = Some(Metrics::new(text));
-        Reading { status: Some(status), metrics, at: Some(at), error: None }
+        Reading {
+            status: Some(status),
+            metrics,
+            at: Some(at),
+            error: None,
+        }
     }
 
     #[test]
     fn rates_and_latencies_are_between_the_readings() {
         let start = Instant::now();
-        let (before, now) = (reading(10, 10, start), reading(210, 60, start + Duration::from_secs(2)));
+        let (before, now) = (
+            reading(10, 10, start),
+            reading(210, 60, start + Duration::from_secs(2)),
+        );
         let row = row("m1", &before, &now, 100);
         assert_eq!(
             row,
-            ["m1", "leader", "3", "100", "10", "20 kB", "0 B", "100", "4 ms", "-", "-"]
+            [
+                "m1", "leader", "3", "100", "10", "20 kB", "0 B", "100", "4 ms", "-", "-"
+            ]
         );
     }
 
