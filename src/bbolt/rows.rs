@@ -24,6 +24,7 @@ impl<'a> Rows<'a> {
 
     /// The next row: key and value. After an error there are no more.
     #[allow(clippy::should_implement_trait)]
+    #[allow(clippy::type_complexity)] // Key and value, borrowed from the file.
     pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, BboltError> {
         if !self.0.advance()? {
             return Ok(None);

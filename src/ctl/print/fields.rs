@@ -31,18 +31,20 @@ pub(crate) fn pair(out: Out<'_>, prefix: &str, pair: &KeyValueFields, hex: bool)
 }
 
 pub(crate) fn lease(out: Out<'_>, name: &str, id: i64, hex: bool) -> Printed {
-    Ok(match hex {
+    match hex {
         true => writeln!(out, "\"{name}\" : {id:016x}")?,
         false => writeln!(out, "\"{name}\" : {id}")?,
-    })
+    }
+    Ok(())
 }
 
 /// A member id.
 pub(crate) fn id(out: Out<'_>, name: &str, id: u64, hex: bool) -> Printed {
-    Ok(match hex {
+    match hex {
         true => writeln!(out, "\"{name}\" : {id:x}")?,
         false => writeln!(out, "\"{name}\" : {id}")?,
-    })
+    }
+    Ok(())
 }
 
 pub(crate) fn quoted(out: Out<'_>, name: &str, text: &str) -> Printed {
