@@ -53,7 +53,7 @@ impl<'a> Election<'a> {
     }
 
     /// Gives leadership or candidacy up.
-    pub async fn resign(&mut self) -> Result<(), Error> {
+    pub async fn resign(&self) -> Result<(), Error> {
         let delete = pb::DeleteRangeRequest {
             key: self.key.clone().into(),
             ..Default::default()

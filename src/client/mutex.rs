@@ -62,7 +62,7 @@ impl<'a> Mutex<'a> {
     }
 
     /// Gives the lock, or the place in its queue, up.
-    pub async fn unlock(&mut self) -> Result<(), Error> {
+    pub async fn unlock(&self) -> Result<(), Error> {
         let request = pb::DeleteRangeRequest {
             key: self.key.clone().into(),
             ..Default::default()

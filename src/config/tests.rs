@@ -78,7 +78,7 @@ fn samples_say_the_defaults() {
             .next()
             .unwrap_or_default();
         let indent = text.len() - text.trim_start().len();
-        indent % 2 == 0 && key.len() < text.trim_start().len() && !key.contains([' ', '#'])
+        indent.is_multiple_of(2) && key.len() < text.trim_start().len() && !key.contains([' ', '#'])
     };
     let uncomment = |text: &str| {
         let lines = text.lines().map(|line| match line.strip_prefix('#') {

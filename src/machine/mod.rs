@@ -238,7 +238,7 @@ impl Machine {
     }
 
     /// State for readers.
-    pub fn publish(&mut self) -> Published {
+    pub fn publish(&self) -> Published {
         Published {
             mvcc: self.mvcc.view(),
             applied_index: self.pending.applied_index,

@@ -261,7 +261,7 @@ impl ApplyLoop {
                 self.publish();
                 let waiting = self.compactions.finished(revision);
                 self.hand_over(Vec::new());
-                for (reply, response) in waiting {
+                if let Some((reply, response)) = waiting {
                     let _ = reply.send(Ok(response));
                 }
             }

@@ -10,7 +10,7 @@ const SUFFIX_BITS: u32 = 48;
 /// Hands out ids: the member's low 16 bits, the start time, a counter. etcd's layout, so that ids of both
 /// implementations never meet in one cluster.
 #[derive(Debug)]
-pub struct RequestIds {
+pub(crate) struct RequestIds {
     prefix: u64,
     suffix: AtomicU64,
 }
@@ -26,7 +26,7 @@ impl RequestIds {
     }
 
     /// The next id; never 0.
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         let suffix = self.suffix.fetch_add(1, Ordering::Relaxed) + 1;
         self.prefix | (suffix & ((1 << SUFFIX_BITS) - 1))
     }

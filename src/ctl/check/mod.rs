@@ -86,8 +86,8 @@ fn writers(clients: &[Client]) -> (mpsc::Sender<pb::PutRequest>, mpsc::Unbounded
     let (requests, receiver) = mpsc::channel::<pb::PutRequest>(clients.len());
     let receiver = std::sync::Arc::new(tokio::sync::Mutex::new(receiver));
     let (results, made) = mpsc::unbounded_channel();
-    for client in clients.iter().cloned() {
-        let (receiver, results) = (receiver.clone(), results.clone());
+    for client in clients {
+        let (client, receiver, results) = (client.clone(), receiver.clone(), results.clone());
         tokio::spawn(async move {
             loop {
                 let next = receiver.lock().await.recv().await;
