@@ -10,6 +10,24 @@ SEEDS ?= 1000
 
 BINARIES = etcd etcdctl etcdutl
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
+# Where `install` takes the binaries from; set it to package binaries that are built already.
+ETCD_BINARIES ?= $(RELEASE)
+ASSETS = $(or $(CARGO_TARGET_DIR),target)/assets
+
+# Where `install` puts things, for systems that differ.
+SYSCONF_DIR ?= /etc
+LIBEXEC_DIR ?= $(PREFIX)/libexec/etcd
+UNIT_DIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERS_DIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILES_DIR ?= $(PREFIX)/lib/tmpfiles.d
+CATALOG_DIR ?= $(PREFIX)/lib/systemd/catalog
+MAN_DIR ?= $(PREFIX)/share/man
+DOC_DIR ?= $(PREFIX)/share/doc/etcd-server
+BASH_COMPLETION_DIR ?= $(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETION_DIR ?= $(PREFIX)/share/zsh/site-functions
+FISH_COMPLETION_DIR ?= $(PREFIX)/share/fish/vendor_completions.d
+# yes: also what systemd 254 and newer understands.
+SYSTEMD_254 ?= no
 
 .PHONY: help run build release test lint fmt sim bench diff fuzz install ci packages lab-test docs clean
 
@@ -31,6 +49,7 @@ lint: deps
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --quiet
+	packaging/check
 
 ## fmt        format the sources
 fmt:
@@ -46,11 +65,48 @@ build: deps
 release: deps
 	$(CARGO) build --release
 
-## install    install binaries, units, configuration and documentation under $(DESTDIR)$(PREFIX)
+## install    install binaries, units, configuration and documentation under $(DESTDIR)
 install:
 	for binary in $(BINARIES); do \
-		install -D -m 0755 $(RELEASE)/$$binary $(DESTDIR)$(PREFIX)/bin/$$binary || exit 1; \
+		install -D -m 0755 $(ETCD_BINARIES)/$$binary $(DESTDIR)$(PREFIX)/bin/$$binary || exit 1; \
 	done
+	packaging/assets $(ETCD_BINARIES) $(ASSETS)
+	install -D -m 0755 packaging/etcd-backup $(DESTDIR)$(LIBEXEC_DIR)/etcd-backup
+	sed -i 's|/usr/bin/|$(PREFIX)/bin/|' $(DESTDIR)$(LIBEXEC_DIR)/etcd-backup
+	install -d $(DESTDIR)$(UNIT_DIR) $(DESTDIR)$(DOC_DIR)
+	for unit in etcd.service etcd@.service etcd.socket etcd-backup.service etcd-backup.timer; do \
+		sed -e 's|/usr/bin/etcd |$(PREFIX)/bin/etcd |' -e 's|/usr/libexec/etcd/|$(LIBEXEC_DIR)/|' \
+			systemd/$$unit > $(DESTDIR)$(UNIT_DIR)/$$unit && \
+		chmod 0644 $(DESTDIR)$(UNIT_DIR)/$$unit || exit 1; \
+	done
+	[ "$(SYSTEMD_254)" != yes ] || for unit in etcd.service etcd@.service; do \
+		install -D -m 0644 systemd/etcd-systemd254.conf \
+			$(DESTDIR)$(UNIT_DIR)/$$unit.d/10-systemd254.conf || exit 1; \
+	done
+	install -D -m 0644 systemd/etcd.sysusers $(DESTDIR)$(SYSUSERS_DIR)/etcd.conf
+	install -D -m 0644 systemd/etcd.tmpfiles $(DESTDIR)$(TMPFILES_DIR)/etcd.conf
+	install -D -m 0644 systemd/etcd.catalog $(DESTDIR)$(CATALOG_DIR)/etcd.catalog
+	install -D -m 0644 config/etcd.conf $(DESTDIR)$(SYSCONF_DIR)/etcd/config/etcd.conf
+	install -D -m 0644 packaging/backup.conf $(DESTDIR)$(SYSCONF_DIR)/etcd/backup.conf
+	install -m 0644 README.md docs/*.md config/etcd.conf.yml $(DESTDIR)$(DOC_DIR)/
+	for page in etcd.8 etcd.conf.5 etcdctl.1 etcdutl.1; do \
+		install -D -m 0644 $(ASSETS)/$$page $(DESTDIR)$(MAN_DIR)/man$${page##*.}/$$page || exit 1; \
+	done
+	for binary in $(BINARIES); do \
+		install -D -m 0644 $(ASSETS)/$$binary.bash $(DESTDIR)$(BASH_COMPLETION_DIR)/$$binary && \
+		install -D -m 0644 $(ASSETS)/$$binary.zsh $(DESTDIR)$(ZSH_COMPLETION_DIR)/_$$binary && \
+		install -D -m 0644 $(ASSETS)/$$binary.fish $(DESTDIR)$(FISH_COMPLETION_DIR)/$$binary.fish \
+			|| exit 1; \
+	done
+
+## packages   build the .deb and .rpm packages into $(PACKAGES)
+PACKAGES ?= target/packages
+packages:
+	packaging/packages $(PACKAGES)
+
+## lab-test   try the packages in $(PACKAGES) on booted machines; needs root and systemd-nspawn
+lab-test:
+	PACKAGES=$(PACKAGES) packaging/lab test
 
 ## ci         what a submission must pass
 ci: test

@@ -125,7 +125,7 @@ async fn member(config: &Config) -> Result<(), Stop> {
         return stop(running, &serving, &notifier, config).await;
     }
     serving.serve_clients(config, &node);
-    let line = status::Line::new(node.clone(), config);
+    let line = status::Line::new(node.clone(), config, serving.tls());
     notifier.status(&line.text().to_string());
     notifier.ready();
     tokio::spawn(line.keep(notifier.clone()));

@@ -159,16 +159,20 @@ impl Client {
 
     /// The same client, calling one endpoint only.
     pub fn at(&self, endpoint: &str) -> Result<Self, Error> {
-        let inner = &self.inner;
-        if matches!(inner.config.endpoints.as_slice(), [only] if only == endpoint) {
+        let config = &self.inner.config;
+        if matches!(config.endpoints.as_slice(), [only] if only == endpoint) {
             return Ok(self.clone());
         }
-        let config = Config {
+        self.at_with(Config {
             endpoints: vec![endpoint.to_owned()],
-            ..inner.config.clone()
-        };
+            ..config.clone()
+        })
+    }
+
+    /// A client made otherwise, with this one's token.
+    pub fn at_with(&self, config: Config) -> Result<Self, Error> {
         let balancer = Arc::new(balancer_of(&config, &config.endpoints)?);
-        let token = parking_lot::Mutex::new(inner.token.lock().clone());
+        let token = parking_lot::Mutex::new(self.inner.token.lock().clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 config,

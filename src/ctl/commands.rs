@@ -3,8 +3,8 @@
 use super::cli::Command;
 use super::{
     alarm, auth, check, compaction, completion, defrag, del, doctor, downgrade, elect, endpoint,
-    get, global, lease, lock, member, mirror, move_leader, put, role, snapshot, txn, user, version,
-    watch,
+    get, global, lease, lock, man, member, mirror, move_leader, put, role, snapshot, top, txn,
+    user, version, watch,
 };
 
 /// Group of the commands about keys.
@@ -51,6 +51,8 @@ pub(super) static ROOT: Command = Command {
         &OPTIONS,
         &HELP,
         &doctor::COMMAND,
+        &top::COMMAND,
+        &man::COMMAND,
     ],
     ..Command::NEW
 };
@@ -76,6 +78,6 @@ static HELP: Command = Command {
     usage: "[command]",
     group: UTILITY,
     short: "Explains a command",
-    run: Some(|invocation| Box::pin(super::explain(invocation))),
+    run: Some(|invocation| Box::pin(super::explain(&super::PROGRAM, invocation))),
     ..Command::NEW
 };

@@ -35,12 +35,8 @@ pub(crate) enum RaftInput {
     Wake,
     /// Put a request into the log.
     Propose(Proposal),
-    /// Put a configuration change into the log.
-    ProposeConfiguration(Proposal),
     /// Tell when a read may be served.
     Read(ReadReply),
-    /// A peer's message.
-    Message(Box<Message>),
     /// A configuration change was accepted (or refused: the empty change).
     Configure {
         change: ConfChange,
@@ -152,14 +148,7 @@ impl RaftLoop {
             match input {
                 RaftInput::Wake => {}
                 RaftInput::Propose(proposal) => self.accept(proposal),
-                RaftInput::ProposeConfiguration(proposal) => self.propose_configuration(proposal),
                 RaftInput::Read(reply) => self.read(reply),
-                RaftInput::Message(message) => {
-                    // A refused message is the peer's fault and changes nothing here.
-                    if let Err(rejected) = self.core.step(*message) {
-                        tracing::warn!(error = %rejected, "dropped message from peer");
-                    }
-                }
                 RaftInput::Configure { change, reply } => {
                     let _ = reply.send(self.configure(&change));
                 }
@@ -256,24 +245,6 @@ impl RaftLoop {
             .extract_if(.., |proposal| proposal.deadline <= now)
         {
             answer(late.reply, NodeError::DeadlineExceeded);
-        }
-    }
-
-    fn propose_configuration(&mut self, proposal: Proposal) {
-        let first_index = self.core.last_index() + 1;
-        let leading = self.state.role == crate::raft::Role::Leader;
-        if self.core.propose_conf_change(proposal.data).is_err() {
-            return answer(proposal.reply, NodeError::TooManyRequests);
-        }
-        let waiter = Waiter {
-            id: proposal.id,
-            request: None,
-            deadline: proposal.deadline,
-            reply: proposal.reply,
-        };
-        match leading {
-            true => self.pending.place(first_index, self.state.term, waiter),
-            false => self.pending.forward(waiter),
         }
     }
 

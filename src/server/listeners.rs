@@ -168,6 +168,15 @@ impl Serving {
         }
     }
 
+    /// What listeners show and check certificates with.
+    pub(super) fn tls(&self) -> Vec<Arc<tls::Server>> {
+        [&self.client_tls, &self.peer_tls]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
     /// Re-reads certificates, keys, CAs and CRLs; what cannot be read leaves the old in force.
     pub(super) fn reload_certificates(&self) {
         for tls in [&self.client_tls, &self.peer_tls].into_iter().flatten() {

@@ -1,7 +1,6 @@
 //! What the member says about itself: one line for the service manager, and metrics that others hold.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::{COMPATIBLE_VERSION, Config};
@@ -9,19 +8,12 @@ use crate::metrics::{self, HistogramSnapshot, Metrics, Runtime};
 use crate::node::{NodeHandle, Role};
 use crate::pb::etcdserverpb::AlarmType;
 use crate::systemd::{Notifier, StatusText};
+use crate::tls;
 
 /// How often the line is brought up to date.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Seconds in a day.
 const DAY: i64 = 86_400;
-
-/// When the first certificate runs out, as Unix time; set by whoever loads certificates.
-static CERTIFICATE_END: AtomicI64 = AtomicI64::new(i64::MAX);
-
-/// Notes when the first certificate in force runs out, as Unix time.
-pub(super) fn certificates_end(unix_seconds: i64) {
-    CERTIFICATE_END.fetch_min(unix_seconds, Ordering::Relaxed);
-}
 
 /// Fsyncs older than this no longer count for the line.
 const FSYNC_WINDOW: Duration = Duration::from_secs(60);
@@ -30,16 +22,19 @@ const FSYNC_WINDOW: Duration = Duration::from_secs(60);
 pub(super) struct Line {
     node: NodeHandle,
     quota_bytes: u64,
+    /// Listeners' certificates.
+    tls: Vec<Arc<tls::Server>>,
     /// Fsyncs as of the beginning of the window.
     fsyncs_before: HistogramSnapshot,
 }
 
 impl Line {
-    pub(super) fn new(node: NodeHandle, config: &Config) -> Self {
+    pub(super) fn new(node: NodeHandle, config: &Config, tls: Vec<Arc<tls::Server>>) -> Self {
         let quota_bytes = config.storage.quota_bytes.unwrap_or(0);
         Self {
             node,
             quota_bytes,
+            tls,
             fsyncs_before: metrics::global().wal_fsync.snapshot(),
         }
     }
@@ -70,7 +65,8 @@ impl Line {
         let members = view.membership.members().count();
         let fsyncs = metrics::global().wal_fsync.snapshot();
         let p99 = fsyncs.quantile_since(&self.fsyncs_before, 0.99);
-        let end = CERTIFICATE_END.load(Ordering::Relaxed);
+        let facts = self.tls.iter().flat_map(|tls| tls.certificates());
+        let end = facts.map(|certificate| certificate.not_after).min();
         StatusText {
             role,
             term: status.term,
@@ -81,7 +77,7 @@ impl Line {
                 self.quota_bytes,
             )),
             fsync_p99: p99.map(Duration::from_secs_f64),
-            certificate_days: (end != i64::MAX).then(|| (end - unix_seconds()) / DAY),
+            certificate_days: end.map(|end| (end - unix_seconds()) / DAY),
             alarms: raised.map(|(_, name)| name.to_owned()).collect(),
         }
     }

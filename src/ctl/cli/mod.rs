@@ -80,6 +80,11 @@ impl Command {
 pub struct Path(pub Vec<&'static Command>);
 
 impl Path {
+    /// The program.
+    pub fn root(&self) -> &'static Command {
+        self.0[0]
+    }
+
     /// The command meant.
     pub fn command(&self) -> &'static Command {
         self.0[self.0.len() - 1]
