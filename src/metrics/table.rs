@@ -175,7 +175,7 @@ families! {
     scrapes_in_flight: Gauge = Gauge::new(), "promhttp_metric_handler_requests_in_flight", "Scrapes being answered.";
 
     // Ours: no etcd has these.
-    build_info: Labelled<Gauge> = Labelled::new(&["release"], Gauge::new), "etcd_build_info", "1 for this implementation's own release number.";
+    build_info: Labelled<Gauge> = Labelled::new(&["release"], Gauge::new), "etcd_server_build_info", "1 for this implementation's own release number.";
     db_physical_size: Gauge = Gauge::new(), "etcd_disk_db_physical_size_bytes", "Size of the database's file.";
     checkpoint_lag_entries: Gauge = Gauge::new(), "etcd_disk_wal_lag_entries", "Applied log entries that the database does not hold durably yet: a restart replays them.";
     checkpoint_lag_bytes: Gauge = Gauge::new(), "etcd_disk_wal_lag_bytes", "Write-ahead log bytes that a restart would replay.";

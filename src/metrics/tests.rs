@@ -65,11 +65,11 @@ const UNRECORDED: [&str; 12] = [
 
 /// Families of this implementation.
 const OURS: [&str; 8] = [
-    "etcd_build_info",
     "etcd_disk_db_physical_size_bytes",
     "etcd_disk_wal_lag_bytes",
     "etcd_disk_wal_lag_entries",
     "etcd_log_dropped_lines_total",
+    "etcd_server_build_info",
     "etcd_tls_certificate_expiry_timestamp_seconds",
     "etcd_tls_reloads_total",
     "etcd_watch_lag_revisions",
