@@ -184,7 +184,7 @@ fn faults_of_members() {
         status(facts, 0).downgrade_info =
             Some(pb::DowngradeInfo { enabled: true, target_version: "3.6.0".to_owned() });
     });
-    seeded(&["member-unstarted", "even-members"], |facts| {
+    seeded(&["quorum-at-risk", "member-unstarted", "even-members"], |facts| {
         facts.members.push(pb::Member { name: String::new(), ..member_of(4) });
     });
     seeded(&["learner"], |facts| {
