@@ -93,6 +93,9 @@ impl StoreError {
         if let Some(DamagedBlock { offset, reason }) = damaged {
             return Self::damaged(path, Some(*offset), *reason);
         }
+        if error.kind() == io::ErrorKind::InvalidData {
+            return Self::damaged(path, None, error.to_string());
+        }
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
         if full.contains(&error.kind()) {
             return Self::NoSpace(path.parent().unwrap_or(path).to_owned());

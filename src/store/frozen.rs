@@ -6,13 +6,14 @@ use std::sync::Arc;
 use redb::ReadOnlyTable;
 
 use super::database::Database;
-use super::reader::{RevisionTable, damaged_record, decode_stored_row, record_of};
+use super::revisions::{Revisions, row_of};
 use super::schema::{
-    BUCKETS, META_INDEX, META_STORAGE_VERSION, META_TERM, RECORDS, ROWS, RevisionKey, RowRef,
-    bucket_key, bucket_number, revision_of,
+    BUCKETS, META_INDEX, META_STORAGE_VERSION, META_TERM, RowRef, bucket_key, bucket_number,
+    revision_key, revision_of,
 };
 use super::{Bucket, StoreError};
 use crate::bbolt::{Layout, RowVisitor, SizeVisitor, Source, WriteError};
+use crate::types::Revision;
 
 /// Name of the bucket of revisions, the one that is not a [`Bucket`].
 pub(super) const KEY_BUCKET: &str = "key";
@@ -23,8 +24,7 @@ const TOMBSTONE_MARK: u8 = b't';
 ///
 /// What later checkpoints free stays on the disk meanwhile, so it should not be kept for long.
 pub struct Frozen {
-    rows: RevisionTable,
-    records: RevisionTable,
+    revisions: Revisions,
     buckets: ReadOnlyTable<&'static [u8], &'static [u8]>,
     applied_index: u64,
     applied_term: u64,
@@ -34,16 +34,14 @@ pub struct Frozen {
 
 impl Frozen {
     pub(super) fn new(database: Arc<Database>) -> Result<Self, StoreError> {
-        let mut frozen = database.read(|txn| {
-            Ok(Self {
-                rows: txn.open_table(ROWS)?,
-                records: txn.open_table(RECORDS)?,
-                buckets: txn.open_table(BUCKETS)?,
-                applied_index: 0,
-                applied_term: 0,
-                database: database.clone(),
-            })
-        })?;
+        let txn = database.begin_read()?;
+        let mut frozen = Self {
+            revisions: Revisions::open(&database, &txn)?,
+            buckets: database.check(|| Ok(txn.open_table(BUCKETS)?))?,
+            applied_index: 0,
+            applied_term: 0,
+            database,
+        };
         frozen.applied_index = frozen.meta_number(META_INDEX)?;
         frozen.applied_term = frozen.meta_number(META_TERM)?;
         Ok(frozen)
@@ -123,36 +121,35 @@ impl Frozen {
 
     fn visit_revisions(&self, row: &mut RowVisitor<'_>) -> Result<io::Result<()>, StoreError> {
         let mut stopped = Ok(());
-        self.scan_revisions(&mut |stored, key| {
-            let record = record_of(&self.database, &self.records, stored.revision)?;
-            let record = record.ok_or_else(|| damaged_record(&self.database, stored.revision))?;
-            stopped = row(key, &record);
+        let begin = revision_key(Revision::default());
+        self.revisions.scan(&self.database, begin, &mut |stored| {
+            let revision = revision_of(&stored.key);
+            let decoded = row_of(&self.database, revision, stored.row)?;
+            stopped = row(bucket_row_key(&decoded).as_bytes(), stored.record);
             Ok(stopped.is_ok())
         })?;
         Ok(stopped)
     }
+}
 
-    /// Calls `visit` with each row and its key in etcd's `key` bucket until it answers false.
-    fn scan_revisions(
-        &self,
-        visit: &mut dyn FnMut(RowRef<'_>, &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
-        let entries = self
-            .database
-            .check(|| Ok(self.rows.range::<RevisionKey>(..)?))?;
-        for entry in entries {
-            let (key, value) = self.database.check(|| Ok(entry?))?;
-            let revision = revision_of(&key.value());
-            let row = decode_stored_row(&self.database, revision, value.value())?;
-            let mut key = revision.to_key().to_vec();
-            if row.tombstone {
-                key.push(TOMBSTONE_MARK);
-            }
-            if !visit(row, &key)? {
-                break;
-            }
-        }
-        Ok(())
+/// A revision's key in etcd's `key` bucket.
+struct BucketRowKey {
+    bytes: [u8; Revision::KEY_BYTES + 1],
+    length: usize,
+}
+
+impl BucketRowKey {
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+fn bucket_row_key(row: &RowRef<'_>) -> BucketRowKey {
+    let mut bytes = [TOMBSTONE_MARK; Revision::KEY_BYTES + 1];
+    bytes[..Revision::KEY_BYTES].copy_from_slice(&row.revision.to_key());
+    BucketRowKey {
+        bytes,
+        length: Revision::KEY_BYTES + usize::from(row.tombstone),
     }
 }
 
@@ -173,9 +170,11 @@ impl Source for Frozen {
 
     fn sizes(&self, bucket: &str, row: &mut SizeVisitor<'_>) -> Result<(), StoreError> {
         if bucket == KEY_BUCKET {
-            return self.scan_revisions(&mut |stored, key| {
-                row(key, stored.record_bytes as usize);
-                Ok(true)
+            return self.revisions.scan_rows(&self.database, &mut |stored| {
+                row(
+                    bucket_row_key(&stored).as_bytes(),
+                    stored.record_bytes as usize,
+                );
             });
         }
         let visited = self.visit(bucket, &mut |key, value| {

@@ -31,6 +31,7 @@ mod frozen;
 mod import;
 mod place;
 mod reader;
+mod revisions;
 mod schema;
 #[allow(clippy::module_inception)]
 mod store;

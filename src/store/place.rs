@@ -50,7 +50,7 @@ impl Place {
 
     fn has(&self, name: &str) -> Result<bool, StoreError> {
         let names = self.disk.names(&self.directory);
-        let names = names.map_err(|error| StoreError::io(&self.directory, error))?;
+        let names = names.map_err(|error| StoreError::io(&self.path(), error))?;
         Ok(names.iter().any(|known| known == name))
     }
 

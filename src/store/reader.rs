@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{ReadOnlyTable, TableDefinition};
+use redb::TableDefinition;
 
 use super::database::{Database, Shared};
-use super::schema::{
-    RECORDS, ROWS, RevisionKey, RowRef, decode_record, decode_row, revision_key, revision_of,
-};
+use super::revisions::{RevisionTable, damaged_record, scan_rows};
+use super::schema::{RECORDS, ROWS, RevisionKey, RowRef, decode_record, revision_key};
 use super::{RevisionRow, RevisionSource, StoreError};
 use crate::types::Revision;
 
@@ -30,7 +29,8 @@ impl Reader {
     /// second.
     pub fn scan_rows(&self, visit: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
         self.with(|database| {
-            scan_rows(database, 0, i64::MAX, &mut |row| {
+            let mains = 0..i64::MAX;
+            scan_rows(database, &open(database, ROWS)?, mains, &mut |row| {
                 visit(row);
                 true
             })
@@ -65,7 +65,7 @@ impl RevisionSource for Reader {
     fn rows(&self, from: i64, to: i64, limit_rows: usize) -> Result<Vec<RevisionRow>, StoreError> {
         let mut rows: Vec<RevisionRow> = Vec::new();
         self.with(|database| {
-            scan_rows(database, from, to, &mut |row| {
+            scan_rows(database, &open(database, ROWS)?, from..to, &mut |row| {
                 let last = rows.last().map(|last| last.revision.main);
                 let full = rows.len() >= limit_rows && last != Some(row.revision.main);
                 if !full {
@@ -91,9 +91,6 @@ pub(super) fn cut_to_whole_revisions(rows: &mut Vec<RevisionRow>, limit_rows: us
     }
 }
 
-/// A table by revision, as of one commit.
-pub(super) type RevisionTable = ReadOnlyTable<RevisionKey, &'static [u8]>;
-
 fn open(
     database: &Database,
     table: TableDefinition<'static, RevisionKey, &'static [u8]>,
@@ -101,43 +98,8 @@ fn open(
     database.read(|txn| Ok(txn.open_table(table)?))
 }
 
-/// Calls `visit` with the rows of the main revisions `from..to` until it answers false.
-fn scan_rows(
-    database: &Database,
-    from: i64,
-    to: i64,
-    visit: &mut dyn FnMut(RowRef<'_>) -> bool,
-) -> Result<(), StoreError> {
-    if from >= to {
-        return Ok(());
-    }
-    let [from, to] = [from, to].map(|main| revision_key(Revision::new(main.max(0), 0)));
-    let entries = database.read(|txn| Ok(txn.open_table(ROWS)?.range(from..to)?))?;
-    for entry in entries {
-        let (key, value) = database.check(|| Ok(entry?))?;
-        let row = decode_stored_row(database, revision_of(&key.value()), value.value())?;
-        if !visit(row) {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// A row from the database's own bytes.
-pub(super) fn decode_stored_row<'a>(
-    database: &Database,
-    revision: Revision,
-    stored: &'a [u8],
-) -> Result<RowRef<'a>, StoreError> {
-    decode_row(revision, stored).ok_or_else(|| {
-        let Revision { main, sub } = revision;
-        let reason = format!("the row of revision {main}/{sub} has no meaning");
-        StoreError::damaged(database.path(), None, reason)
-    })
-}
-
 /// The record of a revision, its checksum verified.
-pub(super) fn record_of(
+fn record_of(
     database: &Database,
     table: &RevisionTable,
     revision: Revision,
@@ -149,12 +111,4 @@ pub(super) fn record_of(
     let record = decode_record(&key, stored.value());
     let record = record.ok_or_else(|| damaged_record(database, revision))?;
     Ok(Some(Bytes::copy_from_slice(record)))
-}
-
-/// The error for a record that is missing or not what was written.
-pub(super) fn damaged_record(database: &Database, revision: Revision) -> StoreError {
-    StoreError::DamagedRecord {
-        path: database.path().clone(),
-        revision,
-    }
 }

@@ -7,10 +7,8 @@ use super::StoreError;
 use super::checkpoint::{Appender, Transaction};
 use super::database::Database;
 use super::place::Place;
-use super::reader::damaged_record;
-use super::schema::{
-    BUCKETS, RECORDS, ROWS, RevisionKey, decode_record, revision_key, revision_of,
-};
+use super::revisions::Revisions;
+use super::schema::{BUCKETS, RevisionKey, revision_key};
 use crate::types::Revision;
 
 /// Content copied in one step of a defragmentation, in bytes: some 50 ms of work. Tests want several steps.
@@ -123,24 +121,15 @@ fn copy_revisions(
     from: RevisionKey,
     appender: &mut Appender<'_>,
 ) -> Result<Option<RevisionKey>, StoreError> {
-    let (rows, mut records) = current.read(|txn| {
-        let (rows, records) = (txn.open_table(ROWS)?, txn.open_table(RECORDS)?);
-        Ok((rows.range(from..)?, records.range(from..)?))
-    })?;
-    for row in rows {
-        let (key, row) = current.check(|| Ok(row?))?;
-        let key = key.value();
+    let mut next = None;
+    let revisions = Revisions::open(current, &current.begin_read()?)?;
+    revisions.scan(current, from, &mut |stored| {
         if appender.appended_bytes() >= STEP_BYTES {
-            return Ok(Some(key));
+            next = Some(stored.key);
+            return Ok(false);
         }
-        let record = current.check(|| Ok(records.next().transpose()?))?;
-        let record = record.filter(|(record_key, record)| {
-            record_key.value() == key && decode_record(&key, record.value()).is_some()
-        });
-        let Some((_, record)) = record else {
-            return Err(damaged_record(current, revision_of(&key)));
-        };
-        appender.push(key, row.value(), record.value())?;
-    }
-    Ok(None)
+        appender.push(stored.key, stored.row, stored.stored_record)?;
+        Ok(true)
+    })?;
+    Ok(next)
 }

@@ -16,10 +16,10 @@ const FILE: &str = "/member/state.redb";
 fn sample() -> (Vec<u8>, Model) {
     let disk = SimulatedDisk::new();
     disk.create_dir_all(Path::new("/member")).unwrap();
-    let mut model = Model::new(3);
+    let mut model = Model::with_small_values(3);
     let member = Path::new("/member");
     let mut store = Store::create(Arc::new(disk.clone()), member, Options::default()).unwrap();
-    for _ in 0..12 {
+    for _ in 0..4 {
         store.write(&model.next_checkpoint()).unwrap();
     }
     // As a crash leaves it: the engine's own farewell is missing.

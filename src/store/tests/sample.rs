@@ -56,6 +56,7 @@ pub(super) struct Model {
     pub(super) state: State,
     rng: SmallRng,
     main: i64,
+    value_bytes_max: usize,
 }
 
 impl Model {
@@ -64,6 +65,15 @@ impl Model {
             state: State::default(),
             rng: SmallRng::seed_from_u64(seed),
             main: 1,
+            value_bytes_max: 20_000,
+        }
+    }
+
+    /// One whose database fits few pages.
+    pub(super) fn with_small_values(seed: u64) -> Self {
+        Self {
+            value_bytes_max: 50,
+            ..Self::new(seed)
         }
     }
 
@@ -103,8 +113,8 @@ impl Model {
         let rng = &mut self.rng;
         let key = format!("key {}", rng.random_range(0..20));
         let bytes = match rng.random_range(0..20) {
-            0 => rng.random_range(3_000..20_000),
-            _ => rng.random_range(0..200),
+            0 => rng.random_range(0..self.value_bytes_max),
+            _ => rng.random_range(0..self.value_bytes_max / 100 + 10),
         };
         let mut record = KeyValueFields {
             key: key.into(),
