@@ -25,5 +25,6 @@ pub mod store;
 pub mod systemd;
 pub mod tls;
 pub mod types;
+pub mod utl;
 pub mod wal;
 pub mod watch;

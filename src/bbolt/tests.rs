@@ -238,6 +238,37 @@ fn large_trees_have_several_levels_and_large_values_pages_of_their_own() {
 }
 
 #[test]
+fn a_walk_may_begin_at_any_key() {
+    let key = |number: u32| format!("{number:06}").into_bytes();
+    let rows: Rows = (0..3000).map(|n| (key(n * 2), vec![0; 100])).collect();
+    let contents = Contents::from([
+        ("key".to_owned(), rows.clone()),
+        ("small".to_owned(), rows.into_iter().take(3).collect()),
+    ]);
+    let written = write(&contents);
+    let file = file(&written).unwrap();
+    for (name, rows) in &contents {
+        let bucket = file.bucket(name).unwrap();
+        for number in (0..60).chain((61..6010).step_by(37)) {
+            let from = key(number);
+            let mut found = file.rows_from(&bucket, &from);
+            for expected in rows.range(from..).take(50) {
+                let (key, _) = found.next().unwrap().unwrap();
+                assert_eq!(key, expected.0, "{name} from {number}");
+            }
+        }
+        let mut found = file.rows_from(&bucket, b"9");
+        assert_eq!(found.next().unwrap(), None);
+    }
+    let pages = (written.len() / PAGE_BYTES) as u64;
+    assert_eq!(
+        file.pages_in_use().unwrap(),
+        pages,
+        "no page is free in a new file"
+    );
+}
+
+#[test]
 fn pages_are_filled_as_etcd_fills_them() {
     let rows = (0..5_000_u32).map(|number| (number.to_be_bytes().to_vec(), vec![0; 100]));
     let written = write(&Contents::from([("a".to_owned(), rows.collect())]));

@@ -1,2 +1,5 @@
-//! TODO
-fn main() {}
+//! The offline tool for data directories and snapshots.
+
+fn main() -> std::process::ExitCode {
+    etcd::utl::main().into()
+}

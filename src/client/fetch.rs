@@ -8,12 +8,30 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Largest answer.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// The body of an answer with status 200. The error is worded as Go's client words it, without the URL.
+/// An answer with status 200.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAnswer {
+    head: String,
+    /// What came behind the headers.
+    pub body: String,
+}
+
+impl HttpAnswer {
+    /// A header's value; `name` in lower-case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.head.lines().filter_map(|line| line.split_once(':'));
+        headers
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+    }
+}
+
+/// Asks. The error is worded as Go's client words it, without the URL.
 pub async fn http_get(
     endpoint: &Endpoint,
     path: &str,
     tls: Option<&Tls>,
-) -> Result<String, String> {
+) -> Result<HttpAnswer, String> {
     let (stream, _, _) = dial(&endpoint.address).await?;
     match tls {
         None => exchange(stream, endpoint, path).await,
@@ -29,7 +47,7 @@ async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     endpoint: &Endpoint,
     path: &str,
-) -> Result<String, String> {
+) -> Result<HttpAnswer, String> {
     let host = match &endpoint.address {
         Address::Tcp { .. } => endpoint.authority.as_str(),
         _ => "localhost",
@@ -48,7 +66,10 @@ async fn exchange(
     let text = String::from_utf8_lossy(&answer);
     let (head, body) = text.split_once("\r\n\r\n").ok_or("EOF")?;
     match head.split(' ').nth(1) {
-        Some("200") => Ok(body.to_owned()),
+        Some("200") => Ok(HttpAnswer {
+            head: head.to_owned(),
+            body: body.to_owned(),
+        }),
         Some(status) => Err(format!("unexpected status {status}")),
         None => Err(format!("malformed HTTP response {head:?}")),
     }

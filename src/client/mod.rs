@@ -25,6 +25,7 @@ mod fetch;
 mod lease;
 pub mod log;
 mod mutex;
+mod probe;
 mod range;
 mod session;
 mod tls;
@@ -32,18 +33,18 @@ mod watch;
 
 pub use discovery::discover_endpoints;
 pub use election::Election;
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Security};
 pub use error::{Error, code_name, os_error_text, text};
-pub use fetch::http_get;
+pub use fetch::{HttpAnswer, http_get};
 pub use lease::KeepAlive;
 pub use mutex::Mutex;
+pub use probe::{Probe, probe};
 pub use range::{ALL_KEYS, prefix_end};
 pub use session::{Session, TTL_SECONDS_DEFAULT};
 pub use tls::{Tls, TlsOptions};
 pub use watch::{WatchResponse, WatchStream, Watcher};
 
 use balancer::Balancer;
-use endpoint::Security;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,18 +152,27 @@ impl Client {
         &self.inner.config.logger
     }
 
+    /// Why the last attempt to connect failed.
+    pub fn last_connection_error(&self) -> Option<String> {
+        self.inner.balancer.last_error()
+    }
+
     /// The same client, calling one endpoint only.
     pub fn at(&self, endpoint: &str) -> Result<Self, Error> {
-        let inner = &self.inner;
-        if matches!(inner.config.endpoints.as_slice(), [only] if only == endpoint) {
+        let config = &self.inner.config;
+        if matches!(config.endpoints.as_slice(), [only] if only == endpoint) {
             return Ok(self.clone());
         }
-        let config = Config {
+        self.at_with(Config {
             endpoints: vec![endpoint.to_owned()],
-            ..inner.config.clone()
-        };
+            ..config.clone()
+        })
+    }
+
+    /// A client made otherwise, with this one's token.
+    pub fn at_with(&self, config: Config) -> Result<Self, Error> {
         let balancer = Arc::new(balancer_of(&config, &config.endpoints)?);
-        let token = parking_lot::Mutex::new(inner.token.lock().clone());
+        let token = parking_lot::Mutex::new(self.inner.token.lock().clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 config,

@@ -36,6 +36,7 @@ pub struct TlsOptions {
 #[derive(Debug)]
 pub struct Tls {
     config: Arc<ClientConfig>,
+    verifier: Arc<dyn ServerCertVerifier>,
     server_name: String,
 }
 
@@ -68,7 +69,7 @@ impl TlsOptions {
         };
         let builder = builder
             .dangerous()
-            .with_custom_certificate_verifier(verifier);
+            .with_custom_certificate_verifier(Arc::clone(&verifier));
         let mut config = match identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(local)?,
             None => builder.with_no_client_auth(),
@@ -76,6 +77,7 @@ impl TlsOptions {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Tls {
             config: Arc::new(config),
+            verifier,
             server_name: self.server_name.clone(),
         })
     }
@@ -120,12 +122,41 @@ impl TlsOptions {
 }
 
 impl Tls {
+    /// A configuration that accepts any server; for looking at its certificate only.
+    pub(super) fn accepting_any() -> Option<Self> {
+        let options = TlsOptions {
+            insecure_skip_verify: true,
+            ..TlsOptions::default()
+        };
+        options.build().ok()
+    }
+
+    /// Checks a server's certificate as a handshake would.
+    pub(super) fn check(
+        &self,
+        server_name: &str,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<(), String> {
+        let name = match self.server_name.is_empty() {
+            true => server_name,
+            false => &self.server_name,
+        };
+        let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
+        let now = UnixTime::now();
+        let verified =
+            self.verifier
+                .verify_server_cert(certificate, intermediates, &name, &[], now);
+        verified.map(drop).map_err(|error| error.to_string())
+    }
+
     /// The same for HTTP/1.
     pub fn http1(&self) -> Self {
         let mut config = (*self.config).clone();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self {
             config: Arc::new(config),
+            verifier: Arc::clone(&self.verifier),
             server_name: self.server_name.clone(),
         }
     }

@@ -50,7 +50,7 @@ pub use gates::FeatureGates;
 pub use help::{COMPATIBLE_VERSION, GIT_SHA, version_text};
 pub use model::{
     Auth, AutoCompaction, Checks, Cluster, Compaction, Config, Http, Listen, Member, Raft, Rpc,
-    Storage, Tls,
+    Storage, Tls, parse_initial_cluster,
 };
 pub use settings::{Origin, Setting, Settings};
 pub use url::{Scheme, Url};

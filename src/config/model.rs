@@ -158,25 +158,26 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The members of `initial_cluster` in the order of their names, each with its sorted URLs.
+    /// The members of `initial_cluster`, see [`parse_initial_cluster`].
     pub fn initial_members(&self) -> Result<Vec<(String, Vec<Url>)>, String> {
-        let mut members: std::collections::BTreeMap<String, Vec<Url>> = Default::default();
-        for pair in self
-            .initial_cluster
-            .split(',')
-            .filter(|pair| !pair.is_empty())
-        {
-            let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
-            members
-                .entry(name.to_owned())
-                .or_default()
-                .push(Url::parse(url)?);
-        }
-        for urls in members.values_mut() {
-            urls.sort_by_key(Url::to_string);
-        }
-        Ok(members.into_iter().collect())
+        parse_initial_cluster(&self.initial_cluster)
     }
+}
+
+/// Reads `name=url,…`: the members in the order of their names, each with its sorted URLs.
+pub fn parse_initial_cluster(text: &str) -> Result<Vec<(String, Vec<Url>)>, String> {
+    let mut members: std::collections::BTreeMap<String, Vec<Url>> = Default::default();
+    for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+        let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
+        members
+            .entry(name.to_owned())
+            .or_default()
+            .push(Url::parse(url)?);
+    }
+    for urls in members.values_mut() {
+        urls.sort_by_key(Url::to_string);
+    }
+    Ok(members.into_iter().collect())
 }
 
 /// One side's TLS.

@@ -2,9 +2,9 @@
 
 use super::cli::Command;
 use super::{
-    alarm, auth, check, compaction, completion, defrag, del, downgrade, elect, endpoint, get,
-    global, lease, lock, member, mirror, move_leader, put, role, snapshot, txn, user, version,
-    watch,
+    alarm, auth, check, compaction, completion, defrag, del, doctor, downgrade, elect, endpoint,
+    get, global, lease, lock, man, member, mirror, move_leader, put, role, snapshot, top, txn,
+    user, version, watch,
 };
 
 /// Group of the commands about keys.
@@ -50,6 +50,9 @@ pub(super) static ROOT: Command = Command {
         &downgrade::COMMAND,
         &OPTIONS,
         &HELP,
+        &doctor::COMMAND,
+        &top::COMMAND,
+        &man::COMMAND,
     ],
     ..Command::NEW
 };
@@ -75,6 +78,6 @@ static HELP: Command = Command {
     usage: "[command]",
     group: UTILITY,
     short: "Explains a command",
-    run: Some(|invocation| Box::pin(super::explain(invocation))),
+    run: Some(|invocation| Box::pin(super::explain(&super::PROGRAM, invocation))),
     ..Command::NEW
 };

@@ -31,30 +31,26 @@ PS> etcdctl completion powershell | Out-String | Invoke-Expression",
 
 const MODELINE: &str = "-*- shell-script -*-";
 
-async fn run(invocation: Invocation) -> Result<(), Failure> {
+pub(crate) async fn run(invocation: Invocation) -> Result<(), Failure> {
     let shell = invocation.text(0);
+    let root = invocation.path.root();
     let script = match shell.as_ref() {
-        "zsh" => return print::say(from_clap(Shell::Zsh).trim_end()),
-        "fish" => from_clap(Shell::Fish),
-        "powershell" => from_clap(Shell::PowerShell),
-        _ => BASH.to_owned(),
+        "zsh" => return print::say(from_clap(root, Shell::Zsh).trim_end()),
+        "fish" => from_clap(root, Shell::Fish),
+        "powershell" => from_clap(root, Shell::PowerShell),
+        _ => BASH.replace("PROGRAM", root.name),
     };
-    let head = format!("# {shell} completion for {:<36} {MODELINE}", "etcdctl");
+    let head = format!("# {shell} completion for {:<36} {MODELINE}", root.name);
     print::say(format_args!("{head}\n\n{}", script.trim_end()))
 }
 
-fn from_clap(shell: Shell) -> String {
+fn from_clap(root: &Command, shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(
-        shell,
-        &mut clap::to_clap(&commands::ROOT),
-        "etcdctl",
-        &mut script,
-    );
+    clap_complete::generate(shell, &mut clap::to_clap(root), root.name, &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
-const BASH: &str = r#"__start_etcdctl()
+const BASH: &str = r#"__start_PROGRAM()
 {
     local current="${COMP_WORDS[COMP_CWORD]}" line directive=0
     local words=("${COMP_WORDS[@]:1:COMP_CWORD-1}") candidates=()
@@ -89,5 +85,5 @@ const BASH: &str = r#"__start_etcdctl()
     fi
 }
 
-complete -o default -F __start_etcdctl etcdctl
+complete -o default -F __start_PROGRAM PROGRAM
 "#;

@@ -5,6 +5,7 @@ use super::endpoint::{CLUSTER, endpoints};
 use super::exit::{Failure, code};
 use super::go::duration;
 use super::print::{complain, say};
+use super::progress;
 use crate::pb::etcdserverpb::DefragmentRequest;
 use std::time::Instant;
 
@@ -23,11 +24,15 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let mut failed = false;
     for endpoint in endpoints(&invocation).await? {
         let client = spec.at(&endpoint).connect().await?;
+        let spinner = progress::spinner(format!("defragmenting {endpoint}"));
         let start = Instant::now();
         let done = client
             .defragment(DefragmentRequest {}, invocation.deadline())
             .await;
         let took = duration::print(start.elapsed().as_nanos() as i64);
+        spinner
+            .iter()
+            .for_each(|spinner| spinner.finish_and_clear());
         match done {
             Ok(_) => say(format_args!(
                 "Finished defragmenting etcd member[{endpoint}]. took {took}"

@@ -25,8 +25,6 @@ pub struct Failure {
     pub code: u8,
     /// Printed behind `Error: ` on stderr; `None` where the command has said it all.
     pub message: Option<String>,
-    /// What to do about it, for people at a terminal.
-    pub hint: Option<&'static str>,
 }
 
 impl Failure {
@@ -35,7 +33,6 @@ impl Failure {
         Self {
             code,
             message: Some(message.to_string()),
-            hint: None,
         }
     }
 
@@ -49,7 +46,6 @@ impl Failure {
         Self {
             code,
             message: None,
-            hint: None,
         }
     }
 }

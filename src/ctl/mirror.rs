@@ -3,7 +3,7 @@
 use super::cli::{Command, Flag, Invocation, Kind};
 use super::exit::Failure;
 use super::global::{self, Spec};
-use super::print;
+use super::{print, progress};
 use crate::client::{ALL_KEYS, Client, Error, TlsOptions, prefix_end, text};
 use crate::pb::etcdserverpb as pb;
 use crate::pb::{EventFields, EventType, KeyValue, KeyValueFields};
@@ -91,6 +91,15 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
             print::say(total.load(Ordering::Relaxed))?;
         }
     };
+    let shown = async {
+        let Some(spinner) = progress::spinner(String::new()) else {
+            return std::future::pending().await;
+        };
+        loop {
+            spinner.set_message(format!("{} keys mirrored", total.load(Ordering::Relaxed)));
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
     let work = async {
         let revision = match copies {
             true => mirror.copy().await?,
@@ -100,6 +109,7 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     };
     tokio::select! {
         ended = report => ended,
+        ended = shown => ended,
         ended = work => ended,
     }
 }

@@ -6,12 +6,11 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A bar for work of known length.
 pub(super) struct Bar {
     terminal: Option<ProgressBar>,
-    frames: bool,
     total: u64,
     done: AtomicU64,
     shown: AtomicU64,
@@ -19,44 +18,26 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    /// A bar that is shown even where stderr is no terminal.
-    pub(super) fn always(total: u64) -> Self {
-        let bar = Self::new(total, true);
-        bar.frame();
-        bar
-    }
-
-    /// A bar on terminals only.
-    pub(super) fn for_people(total: u64) -> Self {
-        Self::new(total, false)
-    }
-
-    fn new(total: u64, frames: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template(
-                "{wide_bar} {pos}/{len} ({percent}%) {elapsed} + {eta}",
-            );
-            let bar = ProgressBar::new(total);
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
-        Self {
-            frames: frames && terminal.is_none(),
-            terminal,
+    /// A bar that is shown even where stderr is no terminal. `unit`: what is counted.
+    pub(super) fn always(total: u64, unit: &str) -> Self {
+        let bar = Self {
+            terminal: on_terminal(|| counting(total, unit)),
             total,
             done: AtomicU64::new(0),
             shown: AtomicU64::new(u64::MAX),
             start: Instant::now(),
-        }
+        };
+        bar.frame();
+        bar
     }
 
     /// So much more is done.
     pub(super) fn add(&self, count: u64) {
         self.done.fetch_add(count, Ordering::Relaxed);
-        if let Some(bar) = &self.terminal {
-            bar.inc(count);
+        match &self.terminal {
+            Some(bar) => bar.inc(count),
+            None => self.frame(),
         }
-        self.frame();
     }
 
     /// No more is to come.
@@ -75,7 +56,8 @@ impl Bar {
                 .checked_div(self.total)
                 .unwrap_or(whole)
         };
-        if !self.frames || self.shown.swap(part(100), Ordering::Relaxed) == part(100) {
+        let stale = self.shown.swap(part(100), Ordering::Relaxed) != part(100);
+        if self.terminal.is_some() || !stale {
             return;
         }
         let full = part(WIDTH).min(WIDTH) as usize;
@@ -89,4 +71,35 @@ impl Bar {
         // A closed stderr stops the bar, not the work.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
+}
+
+/// A bar of bytes, on terminals only.
+pub(super) fn bytes(total: u64) -> Option<ProgressBar> {
+    on_terminal(|| {
+        let template = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        ProgressBar::new(total).with_style(style(template))
+    })
+}
+
+/// A line that moves while something of unknown length goes on, on terminals only.
+pub(super) fn spinner(message: String) -> Option<ProgressBar> {
+    on_terminal(|| {
+        let bar = ProgressBar::new_spinner().with_style(style("{spinner} {msg} {elapsed}"));
+        bar.set_message(message);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    })
+}
+
+fn counting(total: u64, unit: &str) -> ProgressBar {
+    let template = format!("{{wide_bar}} {{pos}}/{{len}} {unit} {{elapsed}} + {{eta}}");
+    ProgressBar::new(total).with_style(style(&template))
+}
+
+fn on_terminal(make: impl FnOnce() -> ProgressBar) -> Option<ProgressBar> {
+    std::io::stderr().is_terminal().then(make)
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

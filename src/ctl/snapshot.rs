@@ -5,7 +5,7 @@
 use super::cli::{Command, Invocation};
 use super::exit::{Failure, code};
 use super::go::{bytes, duration};
-use super::print;
+use super::{print, progress};
 use crate::client::log::{Level, Logger};
 use crate::client::{Client, Config, Deadline, Error, os_error_text};
 use crate::pb::etcdserverpb::SnapshotResponse;
@@ -170,8 +170,11 @@ async fn copy(
     writer: &mut Writer<'_>,
     deadline: Deadline,
 ) -> Result<(), String> {
+    // What is left after a chunk comes with it.
+    let bar = progress::bytes(first.remaining_bytes + first.blob.len() as u64);
     let mut next = Some(first);
     while let Some(chunk) = next {
+        bar.iter().for_each(|bar| bar.inc(chunk.blob.len() as u64));
         writer
             .write(&chunk.blob)
             .map_err(|error| os_error_text(&error))?;
@@ -187,6 +190,7 @@ async fn copy(
             Error::from_status(&status, false).to_string()
         })?;
     }
+    bar.iter().for_each(|bar| bar.finish_and_clear());
     client
         .logger()
         .log(Level::Info, "completed snapshot read; closing", &[]);

@@ -106,7 +106,7 @@ fn parse_request(line: &[u8]) -> Result<pb::RequestOp, Failure> {
     let (path, rest) = find::find(&REQUESTS, &words).map_err(|_| unknown())?;
     let mut flags = Flags::new(path.local_flags().chain([&flags::HELP]));
     let Ok(args) = flags.parse(&rest) else {
-        complain(format_args!("{}", help::usage(&path)));
+        complain(format_args!("{}", help::usage(&path, help::Reader::Script)));
         return Err(unknown());
     };
     let request = match path.command().name {

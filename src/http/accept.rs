@@ -125,13 +125,14 @@ pub(super) fn serve<R, F>(
             let (tls, run, shutdown) = (tls.clone(), run.clone(), serving.shutdown.clone());
             serving.shutdown.tasks.spawn(async move {
                 let _permit = permit;
-                let open = async {
-                    let (opened, peer) = open(stream, plain, tls.as_deref(), rejected).await?;
-                    run(opened, Arc::new(peer)).await;
-                    Some(())
+                let opened = tokio::select! {
+                    opened = open(stream, plain, tls.as_deref(), rejected) => opened,
+                    // Whoever has not said anything yet has nothing to finish.
+                    () = shutdown.stopping() => None,
                 };
+                let Some((opened, peer)) = opened else { return };
                 tokio::select! {
-                    _ = open => {}
+                    () = run(opened, Arc::new(peer)) => {}
                     () = shutdown.close.cancelled() => {}
                 }
             });

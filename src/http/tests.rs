@@ -373,29 +373,62 @@ async fn unix_sockets_serve_like_ports() {
 }
 
 #[tokio::test]
-async fn shutdown_finishes_what_was_begun_and_closes_the_rest() {
+async fn shutdown_needs_no_grace_for_connections_without_requests() {
     let serving = Serving::new(100);
     let address = clients(&serving, BOTH, true, None, endpoints(Fake::default()));
     let mut client = http2(TcpStream::connect(address).await.unwrap()).await;
     ask(&mut client, "/s/m", "application/grpc").await;
-    let mut idle = TcpStream::connect(address).await.unwrap();
-    serving.shutdown.finish(Duration::from_millis(200)).await;
+    let _silent = TcpStream::connect(address).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    let finished = tokio::time::timeout(hour / 120, serving.shutdown.finish(hour)).await;
+    assert!(finished.is_ok(), "idle connections hold the shutdown up");
     assert!(
         TcpStream::connect(address).await.is_err(),
         "the port is closed"
     );
-    let silent = idle.read(&mut [0; 8]).await;
-    assert!(
-        !matches!(silent, Ok(1..)),
-        "a silent connection is closed or reset"
-    );
-    tokio::time::timeout(Duration::from_secs(10), async {
-        while client.ready().await.is_ok() {
-            tokio::task::yield_now().await;
+    assert!(client.ready().await.is_err(), "the client is told");
+}
+
+#[tokio::test]
+async fn shutdown_finishes_requests_and_closes_those_that_do_not_end() {
+    let serving = Serving::new(100);
+    let bound = any_port();
+    let address: SocketAddr = bound.local().parse().unwrap();
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let go_on = Arc::new(tokio::sync::Notify::new());
+    let (begun_inside, go_on_inside) = (begun.clone(), go_on.clone());
+    let answer = move |peer: &Arc<Peer>, request: Request<Incoming>| {
+        let (peer, begun, go_on) = (peer.clone(), begun_inside.clone(), go_on_inside.clone());
+        async move {
+            begun.notify_one();
+            match request.uri().path() {
+                "/ends" => go_on.notified().await,
+                _ => std::future::pending().await,
+            }
+            grpc(peer, request).await
         }
-    })
-    .await
-    .expect("the client is told");
+    };
+    let endpoints = endpoints(Fake::default());
+    serve_clients(bound, &serving, BOTH, true, None, endpoints, answer);
+    let mut calls = Vec::new();
+    for path in ["/ends", "/never"] {
+        let mut client = http2(TcpStream::connect(address).await.unwrap()).await;
+        let request = Request::post(format!("http://h{path}"))
+            .body(Empty::new())
+            .unwrap();
+        let reply = client.send_request(request);
+        calls.push(tokio::spawn(async move { reply.await.is_ok() }));
+        begun.notified().await;
+    }
+    serving.shutdown.begin();
+    go_on.notify_one();
+    let never = calls.pop().unwrap();
+    assert!(
+        calls.pop().unwrap().await.unwrap(),
+        "a call that ends is answered"
+    );
+    serving.shutdown.finish(Duration::from_millis(10)).await;
+    assert!(!never.await.unwrap(), "the other is cut off");
 }
 
 #[tokio::test]

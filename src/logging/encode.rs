@@ -9,11 +9,16 @@ use super::options::Format;
 
 /// zap's time: microseconds, `Z` or an offset without a colon.
 const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%6f";
+/// RFC 3339.
+const TIME_FORMAT_SECONDS: &str = "%Y-%m-%dT%H:%M:%S";
 
 /// Turns lines into text in one time zone.
 pub(super) struct Encoder {
     format: Format,
     zone: TimeZone,
+    time_format: &'static str,
+    /// What stands for an offset other than zero.
+    offset_format: &'static str,
 }
 
 impl Encoder {
@@ -21,6 +26,17 @@ impl Encoder {
         Self {
             format,
             zone: TimeZone::system(),
+            time_format: TIME_FORMAT,
+            offset_format: "%z",
+        }
+    }
+
+    /// The console form with times of RFC 3339 to the second.
+    pub(super) fn to_the_second() -> Self {
+        Self {
+            time_format: TIME_FORMAT_SECONDS,
+            offset_format: "%:z",
+            ..Self::new(Format::Console)
         }
     }
 
@@ -86,8 +102,9 @@ impl Encoder {
         };
         let time = time.to_zoned(self.zone.clone());
         let utc = time.offset().is_zero();
-        let format = if utc { "Z" } else { "%z" };
-        time.strftime(&format!("{TIME_FORMAT}{format}")).to_string()
+        let offset = if utc { "Z" } else { self.offset_format };
+        let format = format!("{}{offset}", self.time_format);
+        time.strftime(&format).to_string()
     }
 }
 
@@ -136,7 +153,11 @@ mod tests {
 
     fn encoded(format: Format, zone: TimeZone, line: &Line) -> String {
         let mut text = "old".to_owned();
-        Encoder { format, zone }.encode(line, &mut text);
+        let encoder = Encoder {
+            zone,
+            ..Encoder::new(format)
+        };
+        encoder.encode(line, &mut text);
         text
     }
 
@@ -168,6 +189,11 @@ mod tests {
             ),
             "2023-11-15T00:13:20.000042+0200\twarn\traft/core.rs:3\ta \"b\"\n\n"
         );
+        let seconds = Encoder {
+            zone: zone.clone(),
+            ..Encoder::to_the_second()
+        };
+        assert_eq!(seconds.time(line().time), "2023-11-15T00:13:20+02:00");
         let with_fields = encoded(Format::Console, zone, &line().logger("raft"));
         assert!(with_fields.starts_with("2023-11-15T00:13:20.000042+0200\twarn\traft\traft/core"));
         assert!(with_fields.ends_with("\"ratio\": 0.5, \"urls\": [\"http://a\", \"http://b\"]}\n"));

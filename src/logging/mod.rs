@@ -123,6 +123,13 @@ pub fn emit(line: Line) {
     }
 }
 
+/// A line in zap's console form with times to the second, as etcd's offline tools have it; its end included.
+pub fn console_line(line: &Line) -> String {
+    let mut text = String::new();
+    Encoder::to_the_second().encode(line, &mut text);
+    text
+}
+
 /// Waits until every line so far is written, at most two seconds. To be called before the end.
 pub fn flush() {
     if let Some(writer) = WRITER.get() {

@@ -29,7 +29,11 @@ struct Outcome {
 
 impl From<Response> for Outcome {
     fn from(response: Response) -> Self {
-        Self { response, changes: None, effect: None }
+        Self {
+            response,
+            changes: None,
+            effect: None,
+        }
     }
 }
 
@@ -65,7 +69,10 @@ impl Machine {
     }
 
     fn apply_request(&mut self, request: InternalRaftRequest) -> Result<Applied, Fatal> {
-        let request_id = request.header.as_ref().map_or(request.id, |header| header.id);
+        let request_id = request
+            .header
+            .as_ref()
+            .map_or(request.id, |header| header.id);
         let over_quota = match self.admit(&request) {
             Ok(over_quota) => over_quota,
             Err(error) => return Ok(refused(request_id, error)),
@@ -100,14 +107,22 @@ impl Machine {
             let done = deterministic(self.mvcc.txn(&txn, &exists))?;
             return Ok(done.map(|(response, changes)| {
                 self.keep(&changes);
-                Outcome { response: Response::Txn(response), changes, effect: None }
+                Outcome {
+                    response: Response::Txn(response),
+                    changes,
+                    effect: None,
+                }
             }));
         }
         if let Some(delete) = request.delete_range {
             let done = deterministic(self.mvcc.delete_range(&delete))?;
             return Ok(done.map(|(response, changes)| {
                 self.keep(&changes);
-                Outcome { response: Response::DeleteRange(response), changes, effect: None }
+                Outcome {
+                    response: Response::DeleteRange(response),
+                    changes,
+                    effect: None,
+                }
             }));
         }
         if let Some(range) = request.range {
@@ -146,8 +161,10 @@ impl Machine {
             return Ok(Ok(membership_changed()));
         }
         if let Some(downgrade) = request.downgrade_info_set {
-            let downgrade =
-                Downgrade { target_version: downgrade.ver, enabled: downgrade.enabled };
+            let downgrade = Downgrade {
+                target_version: downgrade.ver,
+                enabled: downgrade.enabled,
+            };
             let row = Arc::make_mut(&mut self.membership).set_downgrade(downgrade);
             self.write([row]);
             return Ok(Ok(membership_changed()));
@@ -164,7 +181,11 @@ impl Machine {
         let done = deterministic(self.mvcc.put(put, &exists))?;
         Ok(done.map(|(response, changes)| {
             self.keep(&changes);
-            Outcome { response: Response::Put(response), changes, effect: None }
+            Outcome {
+                response: Response::Put(response),
+                changes,
+                effect: None,
+            }
         }))
     }
 
@@ -199,7 +220,9 @@ impl Machine {
         let changes = txn.finish();
         self.keep(&changes);
         Ok(Ok(Outcome {
-            response: Response::LeaseRevoke(LeaseRevokeResponse { header: self.header() }),
+            response: Response::LeaseRevoke(LeaseRevokeResponse {
+                header: self.header(),
+            }),
             changes,
             effect: Some(Effect::LeaseRevoked(id)),
         }))
@@ -214,7 +237,9 @@ impl Machine {
                 known.push((id, checkpoint.remaining_ttl));
             }
         }
-        let response = LeaseCheckpointResponse { header: self.header() };
+        let response = LeaseCheckpointResponse {
+            header: self.header(),
+        };
         Outcome {
             response: Response::LeaseCheckpoint(response),
             changes: None,
@@ -232,7 +257,9 @@ impl Machine {
         }
         self.write([compaction_mark(b"scheduledCompactRev", request.revision)]);
         Ok(Ok(Outcome {
-            response: Response::Compaction(CompactionResponse { header: self.header() }),
+            response: Response::Compaction(CompactionResponse {
+                header: self.header(),
+            }),
             changes: None,
             effect: Some(Effect::CompactionScheduled {
                 revision: request.revision,
@@ -243,29 +270,37 @@ impl Machine {
     }
 
     fn alarm(&mut self, request: &AlarmRequest) -> Result<Outcome, ApplyError> {
-        let member = AlarmMember { member_id: request.member_id, alarm: request.alarm };
+        let member = AlarmMember {
+            member_id: request.member_id,
+            alarm: request.alarm,
+        };
         let (alarms, effect) = match AlarmAction::try_from(request.action) {
             Ok(AlarmAction::Get) => (self.alarms.list(request.alarm), None),
             Ok(AlarmAction::Activate) if request.alarm == AlarmType::None as i32 => {
                 (Vec::new(), None)
             }
             Ok(AlarmAction::Activate) => {
-                let row =
-                    Arc::make_mut(&mut self.alarms).raise(request.member_id, request.alarm);
+                let row = Arc::make_mut(&mut self.alarms).raise(request.member_id, request.alarm);
                 self.write(row);
                 (vec![member], Some(Effect::AlarmsChanged))
             }
             Ok(AlarmAction::Deactivate) => {
-                let row =
-                    Arc::make_mut(&mut self.alarms).clear(request.member_id, request.alarm);
+                let row = Arc::make_mut(&mut self.alarms).clear(request.member_id, request.alarm);
                 let cleared = row.iter().map(|_| member).collect();
                 self.write(row);
                 (cleared, Some(Effect::AlarmsChanged))
             }
             Err(_) => return Err(ApplyError::UnknownAlarmAction(request.action)),
         };
-        let response = AlarmResponse { header: self.header(), alarms };
-        Ok(Outcome { response: Response::Alarm(response), changes: None, effect })
+        let response = AlarmResponse {
+            header: self.header(),
+            alarms,
+        };
+        Ok(Outcome {
+            response: Response::Alarm(response),
+            changes: None,
+            effect,
+        })
     }
 
     fn apply_configuration_change(&mut self, data: &[u8]) -> Applied {
@@ -305,16 +340,28 @@ impl Machine {
 
     fn header(&self) -> Option<ResponseHeader> {
         let revision = self.mvcc.revision();
-        Some(ResponseHeader { revision, ..ResponseHeader::default() })
+        Some(ResponseHeader {
+            revision,
+            ..ResponseHeader::default()
+        })
     }
 }
 
 fn refused(request_id: u64, error: ApplyError) -> Applied {
-    Applied { request_id, result: Err(error), changes: None, effect: None }
+    Applied {
+        request_id,
+        result: Err(error),
+        changes: None,
+        effect: None,
+    }
 }
 
 fn membership_changed() -> Outcome {
-    Outcome { response: Response::Done, changes: None, effect: Some(Effect::MembershipChanged) }
+    Outcome {
+        response: Response::Done,
+        changes: None,
+        effect: Some(Effect::MembershipChanged),
+    }
 }
 
 /// The storage version follows the cluster version.
@@ -325,4 +372,3 @@ fn storage_version(cluster_version: &str) -> BucketWrite {
         value: Some(bytes::Bytes::copy_from_slice(cluster_version.as_bytes())),
     }
 }
-

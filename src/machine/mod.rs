@@ -286,7 +286,9 @@ impl Machine {
 
     /// Notes that all history below this compact revision is gone.
     pub fn finish_compaction(&mut self, revision: i64) {
-        self.pending.buckets.push(compaction_mark(b"finishedCompactRev", revision));
+        self.pending
+            .buckets
+            .push(compaction_mark(b"finishedCompactRev", revision));
     }
 
     /// Brings the size up to date. etcd's moves with its backend commits, so callers do this on a timer.
@@ -312,7 +314,9 @@ fn compaction_mark(name: &'static [u8], revision: i64) -> BucketWrite {
     BucketWrite {
         bucket: crate::store::Bucket::Meta,
         key: bytes::Bytes::from_static(name),
-        value: Some(bytes::Bytes::copy_from_slice(&Revision::new(revision, 0).to_key())),
+        value: Some(bytes::Bytes::copy_from_slice(
+            &Revision::new(revision, 0).to_key(),
+        )),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::types::MemberId;
 
 /// etcd's number for a change of peer URLs, which raft has no part in.
 const UPDATE_NODE: i32 = 2;
+/// Field 2 of a `ConfChange`, a varint.
+const CHANGE_TYPE_TAG: u8 = 2 << 3;
 
 /// Why a configuration change was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +97,10 @@ impl ConfigurationChange {
             context: serde_json::to_vec(member).unwrap_or_default().into(),
             id: 0,
         };
-        change.encode_to_vec().into()
+        // etcd's readers want the type written out even where it is 0.
+        let mut data = vec![CHANGE_TYPE_TAG, change.change_type as u8];
+        data.extend(change.encode_to_vec());
+        data.into()
     }
 }
 

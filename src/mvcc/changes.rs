@@ -50,8 +50,8 @@ impl View {
             return Err(MvccError::Compacted);
         }
         match self.indexed_revisions(range, from) {
-            Some(revisions) => self.from_index(revisions, changes_max.max(1)),
-            None => self.from_rows(range, from, changes_max.max(1)),
+            Some(revisions) => self.read_index(revisions, changes_max.max(1)),
+            None => self.read_rows(range, from, changes_max.max(1)),
         }
     }
 
@@ -82,7 +82,7 @@ impl View {
         full.is_continue().then_some(revisions)
     }
 
-    fn from_index(
+    fn read_index(
         &self,
         mut revisions: Vec<(Revision, bool, KeyRef<'_>)>,
         changes_max: usize,
@@ -109,7 +109,7 @@ impl View {
         })
     }
 
-    fn from_rows(
+    fn read_rows(
         &self,
         range: &KeyRange<'_>,
         from: i64,

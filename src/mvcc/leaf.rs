@@ -10,7 +10,7 @@ use super::keys::{KeyRef, Keys};
 use crate::types::Revision;
 
 /// Keys in a leaf. More make look-ups and counts cheaper, fewer make a copy cheaper.
-pub(super) const LEAF_KEYS_MAX: usize = if cfg!(test) { 8 } else { 64 };
+pub(super) const LEAF_KEYS_MAX: usize = if cfg!(test) { 8 } else { 48 };
 /// Spare entries a leaf gets when it has to grow.
 const GROWTH_ENTRIES: usize = 4;
 /// Tags a leaf gives out before it starts over. Few in tests, so that they see it happen.

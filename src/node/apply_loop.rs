@@ -71,14 +71,21 @@ pub(crate) struct CheckpointDue {
 
 impl CheckpointDue {
     pub(crate) fn new(applied_index: u64) -> Self {
-        Self { last: Instant::now(), bytes: 0, applied_index }
+        Self {
+            last: Instant::now(),
+            bytes: 0,
+            applied_index,
+        }
     }
 }
 
 impl ApplyLoop {
     /// Runs until it is told to stop; what was applied is handed over for a last checkpoint.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
-        let failed = |error: Fatal| Failure { thread: "apply", reason: error.to_string() };
+        let failed = |error: Fatal| Failure {
+            thread: "apply",
+            reason: error.to_string(),
+        };
         let mut next_timer = Instant::now() + TIMER;
         loop {
             let busy = self.compactions.is_pruning();
@@ -165,11 +172,16 @@ impl ApplyLoop {
 
     /// Does what an entry asks of the shell. Gives the reply back unless its answer has to wait.
     fn carry_out(&mut self, applied: &Applied, reply: Option<Reply>) -> Option<Reply> {
-        let Some(effect) = &applied.effect else { return reply };
+        let Some(effect) = &applied.effect else {
+            return reply;
+        };
         let now = self.shared.now_milliseconds();
         match effect {
             Effect::LeaseGranted { id, ttl_seconds } => {
-                self.shared.lease_expiry.lock().granted(*id, *ttl_seconds, 0, now);
+                self.shared
+                    .lease_expiry
+                    .lock()
+                    .granted(*id, *ttl_seconds, 0, now);
                 metrics::global().lease_granted.inc();
                 metrics::global().lease_ttl.observe(*ttl_seconds as f64);
             }
@@ -183,15 +195,21 @@ impl ApplyLoop {
                     expiry.checkpointed(*id, *remaining_seconds);
                 }
             }
-            Effect::CompactionScheduled { revision, previous, physical } => {
+            Effect::CompactionScheduled {
+                revision,
+                previous,
+                physical,
+            } => {
                 let held = match (physical, &applied.result) {
                     (true, Ok(response)) => reply.map(|reply| (reply, response.clone())),
                     _ => {
-                        self.compactions.schedule(*revision, *previous, None, &mut self.machine);
+                        self.compactions
+                            .schedule(*revision, *previous, None, &mut self.machine);
                         return reply;
                     }
                 };
-                self.compactions.schedule(*revision, *previous, held, &mut self.machine);
+                self.compactions
+                    .schedule(*revision, *previous, held, &mut self.machine);
                 return None;
             }
             Effect::ConfigurationDecided(change) => self.configure(change),
@@ -207,7 +225,10 @@ impl ApplyLoop {
     /// Lets raft take a configuration change, and keeps what came of it with the entry's effects.
     fn configure(&mut self, change: &ConfChange) {
         let (reply, answer) = bounded(1);
-        let input = RaftInput::Configure { change: change.clone(), reply };
+        let input = RaftInput::Configure {
+            change: change.clone(),
+            reply,
+        };
         if self.shared.raft.send(input).is_err() {
             return;
         }
@@ -220,7 +241,9 @@ impl ApplyLoop {
         let published = self.machine.publish();
         let applied_index = published.applied_index;
         self.shared.published.store(Arc::new(published));
-        self.shared.applied_index.store(applied_index, Ordering::Release);
+        self.shared
+            .applied_index
+            .store(applied_index, Ordering::Release);
         let ready = self.shared.read_waiters.lock().take(applied_index);
         for reply in ready {
             let _ = reply.send(Ok(()));
@@ -282,7 +305,11 @@ impl ApplyLoop {
         let checkpoint = self.machine.take_checkpoint();
         self.checkpoint = CheckpointDue::new(checkpoint.applied_index);
         if let Some(checkpoints) = &self.checkpoints {
-            let _ = checkpoints.send(CheckpointTask { checkpoint, revision, then });
+            let _ = checkpoints.send(CheckpointTask {
+                checkpoint,
+                revision,
+                then,
+            });
         }
     }
 }

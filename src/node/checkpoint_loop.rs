@@ -45,7 +45,10 @@ pub(crate) struct CheckpointLoop {
 impl CheckpointLoop {
     /// Runs until nobody can send checkpoints any more; the last one is durable then.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
-        let failed = |error: StoreError| Failure { thread: "checkpoint", reason: error.to_string() };
+        let failed = |error: StoreError| Failure {
+            thread: "checkpoint",
+            reason: error.to_string(),
+        };
         loop {
             // Defragmentation goes on in steps between checkpoints, which it must not hold up.
             let task = match self.defragmenting.is_empty() {
@@ -58,19 +61,28 @@ impl CheckpointLoop {
                 Err(TryRecvError::Disconnected) => break,
             }
         }
-        self.store
-            .close()
-            .map_err(|error| Failure { thread: "checkpoint", reason: error.to_string() })
+        self.store.close().map_err(|error| Failure {
+            thread: "checkpoint",
+            reason: error.to_string(),
+        })
     }
 
     fn round(&mut self, task: CheckpointTask) -> Result<(), StoreError> {
-        let CheckpointTask { checkpoint, revision, then } = task;
+        let CheckpointTask {
+            checkpoint,
+            revision,
+            then,
+        } = task;
         let began = Instant::now();
         self.store.write(&checkpoint)?;
-        metrics::global().backend_commit.observe_duration(began.elapsed());
+        metrics::global()
+            .backend_commit
+            .observe_duration(began.elapsed());
         self.shared.values.durable(revision);
         self.shared.values.forget(&checkpoint.removed);
-        self.shared.checkpoint_index.store(checkpoint.applied_index, Ordering::Release);
+        self.shared
+            .checkpoint_index
+            .store(checkpoint.applied_index, Ordering::Release);
         self.mark_in_log(&checkpoint);
         for then in then {
             match then {

@@ -33,7 +33,12 @@ struct Running {
 
 impl Compactions {
     pub(crate) fn new(apply: Sender<ApplyInput>, shared: Arc<Shared>) -> Self {
-        Self { queue: VecDeque::new(), running: None, apply, shared }
+        Self {
+            queue: VecDeque::new(),
+            running: None,
+            apply,
+            shared,
+        }
     }
 
     /// Takes an accepted compaction. `held` is answered when its history is gone.
@@ -44,7 +49,11 @@ impl Compactions {
         held: Option<(Reply, Response)>,
         machine: &mut Machine,
     ) {
-        self.queue.push_back(Job { revision, previous, held });
+        self.queue.push_back(Job {
+            revision,
+            previous,
+            held,
+        });
         self.retry(machine);
     }
 
@@ -53,14 +62,20 @@ impl Compactions {
         if self.running.is_some() {
             return;
         }
-        let Some(job) = self.queue.pop_front() else { return };
+        let Some(job) = self.queue.pop_front() else {
+            return;
+        };
         let view = machine.publish().mvcc;
         let (revision, previous) = (job.revision, job.previous);
         let apply = self.apply.clone();
         // Hashing reads all history up to the compact revision; pruning begins when it is done.
         let hashing = std::thread::Builder::new().name("compact-hash".to_owned());
         let spawned = hashing.spawn(move || hash(&view, revision, previous, &apply));
-        self.running = Some(Running { job, hash: None, began: std::time::Instant::now() });
+        self.running = Some(Running {
+            job,
+            hash: None,
+            began: std::time::Instant::now(),
+        });
         if let Err(error) = spawned {
             tracing::warn!(%error, "compaction goes on without a hash");
             self.hashed(revision, None);
@@ -78,7 +93,9 @@ impl Compactions {
 
     /// Whether history is to be pruned now.
     pub(crate) fn is_pruning(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.hash.is_some())
+        self.running
+            .as_ref()
+            .is_some_and(|running| running.hash.is_some())
     }
 
     /// The compact revision whose history is gone now.

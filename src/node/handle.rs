@@ -73,7 +73,10 @@ impl NodeHandle {
     /// Puts a request into the log and waits for its outcome. Headers are filled but for ids and term.
     pub async fn propose(&self, mut request: InternalRaftRequest) -> Result<Response, NodeError> {
         let id = self.next_request_id();
-        request.header = Some(RequestHeader { id, ..request.header.unwrap_or_default() });
+        request.header = Some(RequestHeader {
+            id,
+            ..request.header.unwrap_or_default()
+        });
         let data = bytes::Bytes::from(request.encode_to_vec());
         if data.len() > self.shared.settings.request_bytes_max {
             return Err(NodeError::RequestTooLarge);
@@ -95,7 +98,10 @@ impl NodeHandle {
         for lease in leases {
             let id = self.next_request_id();
             let request = InternalRaftRequest {
-                header: Some(RequestHeader { id, ..RequestHeader::default() }),
+                header: Some(RequestHeader {
+                    id,
+                    ..RequestHeader::default()
+                }),
                 lease_revoke: Some(Box::new(LeaseRevokeRequest { id: lease.0 })),
                 ..InternalRaftRequest::default()
             };
@@ -133,7 +139,11 @@ impl NodeHandle {
             }
             self.read_index().await?;
         }
-        let renewed = self.shared.lease_expiry.lock().renew(lease, self.shared.now_milliseconds());
+        let renewed = self
+            .shared
+            .lease_expiry
+            .lock()
+            .renew(lease, self.shared.now_milliseconds());
         if renewed.is_none() {
             self.wait_while_expired(lease).await;
         }
@@ -142,14 +152,22 @@ impl NodeHandle {
 
     /// A lease whose time is over answers only once its revocation is applied.
     async fn wait_while_expired(&self, lease: LeaseId) {
-        while self.shared.lease_expiry.lock().is_expired(lease, self.shared.now_milliseconds()) {
+        while self
+            .shared
+            .lease_expiry
+            .lock()
+            .is_expired(lease, self.shared.now_milliseconds())
+        {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     }
 
     /// Seconds left and seconds granted; `None` for an unknown lease.
     pub fn time_to_live(&self, lease: LeaseId) -> Option<(i64, i64)> {
-        self.shared.lease_expiry.lock().time_to_live(lease, self.shared.now_milliseconds())
+        self.shared
+            .lease_expiry
+            .lock()
+            .time_to_live(lease, self.shared.now_milliseconds())
     }
 
     /// Every lease, the next to run out first.
@@ -199,7 +217,11 @@ impl NodeHandle {
             raft_rounds: self.shared.raft_rounds.load(Ordering::Relaxed),
             apply_rounds: self.shared.apply_rounds.load(Ordering::Relaxed),
             wal_rounds: self.shared.wal_rounds.load(Ordering::Relaxed),
-            wal_write_milliseconds: if started == 0 { 0 } else { now.saturating_sub(started) },
+            wal_write_milliseconds: if started == 0 {
+                0
+            } else {
+                now.saturating_sub(started)
+            },
         }
     }
 

@@ -38,7 +38,10 @@ pub(crate) async fn run(shared: Arc<Shared>, node: NodeHandle) {
             continue;
         }
         let retry = shared.request_timeout().as_millis() as u64;
-        let expired = shared.lease_expiry.lock().take_expired(now, REVOKED_PER_ROUND_MAX, retry);
+        let expired = shared
+            .lease_expiry
+            .lock()
+            .take_expired(now, REVOKED_PER_ROUND_MAX, retry);
         metrics::global().lease_expired.add(expired.len() as u64);
         // Refused ones come again after the retry time.
         let _ = node.revoke_leases(&expired);
@@ -52,11 +55,17 @@ pub(crate) async fn run(shared: Arc<Shared>, node: NodeHandle) {
 }
 
 async fn checkpoint(shared: &Shared, node: &NodeHandle, now: u64, interval: Duration) {
-    let remaining = shared.lease_expiry.lock().remaining(now, interval.as_secs() as i64);
+    let remaining = shared
+        .lease_expiry
+        .lock()
+        .remaining(now, interval.as_secs() as i64);
     for leases in remaining.chunks(CHECKPOINTS_PER_ENTRY_MAX) {
         let checkpoints = leases
             .iter()
-            .map(|(id, left)| LeaseCheckpoint { id: id.0, remaining_ttl: *left })
+            .map(|(id, left)| LeaseCheckpoint {
+                id: id.0,
+                remaining_ttl: *left,
+            })
             .collect();
         let request = InternalRaftRequest {
             lease_checkpoint: Some(Box::new(LeaseCheckpointRequest { checkpoints })),

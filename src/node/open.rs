@@ -59,7 +59,11 @@ pub(crate) fn open(settings: &Settings) -> Result<Opened, Failure> {
     if loaded.applied_index == 0 {
         // Founding members are voters before their entries are applied: who else could commit those.
         conf_state = ConfState {
-            voters: settings.initial_members.iter().map(|member| member.id).collect(),
+            voters: settings
+                .initial_members
+                .iter()
+                .map(|member| member.id)
+                .collect(),
             ..ConfState::default()
         };
     }
@@ -90,7 +94,10 @@ pub(crate) fn open(settings: &Settings) -> Result<Opened, Failure> {
 }
 
 fn failed(reason: impl std::fmt::Display) -> Failure {
-    Failure { thread: "start", reason: reason.to_string() }
+    Failure {
+        thread: "start",
+        reason: reason.to_string(),
+    }
 }
 
 /// etcd's own database without ours: taking over needs a tool, not a guess.
@@ -109,7 +116,11 @@ fn refuse_foreign_data(settings: &Settings) -> Result<(), Failure> {
 fn open_store(settings: &Settings) -> Result<(Store, Loaded), Failure> {
     let disk = RealDisk;
     make_directory(&disk, &settings.member_dir)?;
-    let options = Options { cache_bytes_max: settings.page_cache_bytes_max };
+    // Empty: etcd's own tools look for it beside the log.
+    make_directory(&disk, &settings.member_dir.join("snap"))?;
+    let options = Options {
+        cache_bytes_max: settings.page_cache_bytes_max,
+    };
     if settings.member_dir.join("state.redb").exists() {
         return Store::open(Arc::new(disk), &settings.member_dir, options).map_err(failed);
     }
@@ -135,7 +146,10 @@ fn make_directory(disk: &dyn Disk, directory: &Path) -> Result<(), Failure> {
     if directory.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = directory
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         make_directory(disk, parent)?;
     }
     disk.create_dir(directory)
@@ -148,7 +162,10 @@ fn open_log(
     loaded: &Loaded,
 ) -> Result<(Wal, Recovered, WalSnapshot), Failure> {
     let dir = &settings.wal_dir;
-    let options = wal::Options { sync: !settings.unsafe_no_fsync, ..wal::Options::default() };
+    let options = wal::Options {
+        sync: !settings.unsafe_no_fsync,
+        ..wal::Options::default()
+    };
     if !wal::exists(&*disk, dir).unwrap_or(false) {
         if loaded.applied_index > 0 {
             return Err(failed(format!(
@@ -163,11 +180,16 @@ fn open_log(
         }
         let metadata = new_metadata(settings)?;
         let wal = Wal::create(disk, dir, metadata, options).map_err(failed)?;
-        let recovered = Recovered { metadata, ..Recovered::default() };
+        let recovered = Recovered {
+            metadata,
+            ..Recovered::default()
+        };
         return Ok((wal, recovered, WalSnapshot::default()));
     }
     let snapshots = wal::valid_snapshots(&*disk, dir).map_err(failed)?;
-    let usable = snapshots.into_iter().filter(|mark| mark.index <= loaded.applied_index);
+    let usable = snapshots
+        .into_iter()
+        .filter(|mark| mark.index <= loaded.applied_index);
     let at = usable.max_by_key(|mark| mark.index).ok_or_else(|| {
         failed(format!(
             "the log in {} begins behind entry {}, the last one applied: log files are missing",
@@ -183,12 +205,24 @@ fn open_log(
 }
 
 fn new_metadata(settings: &Settings) -> Result<Metadata, Failure> {
-    let own = settings.initial_members.iter().find(|member| member.name == settings.name);
+    let own = settings
+        .initial_members
+        .iter()
+        .find(|member| member.name == settings.name);
     let own = own.ok_or_else(|| {
-        failed(format!("couldn't find local name \"{}\" in the initial cluster configuration", settings.name))
+        failed(format!(
+            "couldn't find local name \"{}\" in the initial cluster configuration",
+            settings.name
+        ))
     })?;
-    let ids = settings.initial_members.iter().map(|member| MemberId(member.id));
-    Ok(Metadata { node_id: MemberId(own.id), cluster_id: cluster_id(ids) })
+    let ids = settings
+        .initial_members
+        .iter()
+        .map(|member| MemberId(member.id));
+    Ok(Metadata {
+        node_id: MemberId(own.id),
+        cluster_id: cluster_id(ids),
+    })
 }
 
 /// Writes the entries every founding member begins with: one for each member, by id, already committed.
@@ -214,7 +248,11 @@ fn found_cluster(wal: &mut Wal, members: &[Member]) -> Result<(HardState, Vec<En
             }
         })
         .collect();
-    let hard_state = HardState { term: FOUNDING_TERM, vote: 0, commit: entries.len() as u64 };
+    let hard_state = HardState {
+        term: FOUNDING_TERM,
+        vote: 0,
+        commit: entries.len() as u64,
+    };
     wal.append(Some(&hard_state), &entries).map_err(failed)?;
     wal.sync().map_err(failed)?;
     Ok((hard_state, entries))
@@ -271,7 +309,10 @@ fn restore_machine(
     for (key, lease) in &leased {
         leases.attach(LeaseId(*lease), key);
     }
-    let marks = CompactMarks { scheduled, finished };
+    let marks = CompactMarks {
+        scheduled,
+        finished,
+    };
     let mvcc = Mvcc::load(rows, marks, values.clone()).map_err(failed)?;
     let machine = Machine::new(
         machine::Config {
@@ -288,5 +329,9 @@ fn restore_machine(
         conf_state,
     );
     let unfinished = (scheduled > finished).then_some(scheduled).flatten();
-    Ok((machine, values, unfinished.map(|revision| (revision, finished.unwrap_or(-1)))))
+    Ok((
+        machine,
+        values,
+        unfinished.map(|revision| (revision, finished.unwrap_or(-1))),
+    ))
 }

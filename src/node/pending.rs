@@ -82,13 +82,19 @@ impl Pending {
 
     /// Answers what waited too long.
     pub(crate) fn expire(&mut self, now: Instant) {
-        while self.placed.front().is_some_and(|(_, _, waiter)| waiter.deadline <= now) {
+        while self
+            .placed
+            .front()
+            .is_some_and(|(_, _, waiter)| waiter.deadline <= now)
+        {
             let waiter = self.placed.pop_front().map(|(_, _, waiter)| waiter);
             if let Some(reply) = waiter.and_then(|waiter| waiter.reply) {
                 let _ = reply.send(Err(NodeError::Timeout));
             }
         }
-        let late = self.forwarded.extract_if(|_, waiter| waiter.deadline <= now);
+        let late = self
+            .forwarded
+            .extract_if(|_, waiter| waiter.deadline <= now);
         for (_, waiter) in late {
             if let Some(reply) = waiter.reply {
                 let _ = reply.send(Err(NodeError::Timeout));
@@ -123,13 +129,32 @@ mod tests {
     fn waiter(id: u64) -> (Waiter, oneshot::Receiver<Result<Response, NodeError>>) {
         let (reply, receiver) = oneshot::channel();
         let deadline = Instant::now() + Duration::from_secs(60);
-        (Waiter { id, request: None, deadline, reply: Some(reply) }, receiver)
+        (
+            Waiter {
+                id,
+                request: None,
+                deadline,
+                reply: Some(reply),
+            },
+            receiver,
+        )
     }
 
     fn entry(index: u64, term: u64, id: u64) -> Entry {
-        let header = Some(RequestHeader { id, ..RequestHeader::default() });
-        let request = InternalRaftRequest { header, ..InternalRaftRequest::default() };
-        Entry { index, term, data: request.encode_to_vec().into(), ..Entry::default() }
+        let header = Some(RequestHeader {
+            id,
+            ..RequestHeader::default()
+        });
+        let request = InternalRaftRequest {
+            header,
+            ..InternalRaftRequest::default()
+        };
+        Entry {
+            index,
+            term,
+            data: request.encode_to_vec().into(),
+            ..Entry::default()
+        }
     }
 
     #[test]
@@ -140,9 +165,15 @@ mod tests {
         pending.place(5, 2, first);
         pending.place(6, 2, second);
         assert!(pending.take(&entry(4, 2, 0)).is_none());
-        assert!(pending.take(&entry(5, 3, 9)).is_none(), "another leader's entry");
+        assert!(
+            pending.take(&entry(5, 3, 9)).is_none(),
+            "another leader's entry"
+        );
         assert!(matches!(lost.try_recv(), Ok(Err(NodeError::LeaderChanged))));
-        assert_eq!(pending.take(&entry(6, 2, 2)).map(|waiter| waiter.id), Some(2));
+        assert_eq!(
+            pending.take(&entry(6, 2, 2)).map(|waiter| waiter.id),
+            Some(2)
+        );
     }
 
     #[test]
@@ -151,7 +182,10 @@ mod tests {
         let (forwarded, _kept) = waiter(7);
         pending.forward(forwarded);
         assert!(pending.take(&entry(1, 1, 8)).is_none());
-        assert_eq!(pending.take(&entry(2, 1, 7)).map(|waiter| waiter.id), Some(7));
+        assert_eq!(
+            pending.take(&entry(2, 1, 7)).map(|waiter| waiter.id),
+            Some(7)
+        );
         assert_eq!(pending.len(), 0);
     }
 

@@ -35,14 +35,13 @@ pub(crate) enum RaftInput {
     Wake,
     /// Put a request into the log.
     Propose(Proposal),
-    /// Put a configuration change into the log.
-    ProposeConfiguration(Proposal),
     /// Tell when a read may be served.
     Read(ReadReply),
-    /// A peer's message.
-    Message(Box<Message>),
     /// A configuration change was accepted (or refused: the empty change).
-    Configure { change: ConfChange, reply: Sender<Option<ConfState>> },
+    Configure {
+        change: ConfChange,
+        reply: Sender<Option<ConfState>>,
+    },
     /// Entries up to here are in a durable checkpoint.
     Compact(u64),
     /// Run for leader now: there is nobody else.
@@ -100,7 +99,11 @@ impl RaftLoop {
             applied_index: status.applied,
             persisted_ready: 0,
             voters: conf_state.voters.clone(),
-            state: SoftState { term: status.term, role: status.role, leader: status.leader },
+            state: SoftState {
+                term: status.term,
+                role: status.role,
+                leader: status.leader,
+            },
             after: VecDeque::new(),
             core,
             shared,
@@ -145,14 +148,7 @@ impl RaftLoop {
             match input {
                 RaftInput::Wake => {}
                 RaftInput::Propose(proposal) => self.accept(proposal),
-                RaftInput::ProposeConfiguration(proposal) => self.propose_configuration(proposal),
                 RaftInput::Read(reply) => self.read(reply),
-                RaftInput::Message(message) => {
-                    // A refused message is the peer's fault and changes nothing here.
-                    if let Err(rejected) = self.core.step(*message) {
-                        tracing::warn!(error = %rejected, "dropped message from peer");
-                    }
-                }
                 RaftInput::Configure { change, reply } => {
                     let _ = reply.send(self.configure(&change));
                 }
@@ -215,7 +211,11 @@ impl RaftLoop {
                     };
                     match leading {
                         true => {
-                            self.pending.place(first_index + offset as u64, self.state.term, waiter);
+                            self.pending.place(
+                                first_index + offset as u64,
+                                self.state.term,
+                                waiter,
+                            );
                         }
                         false => self.pending.forward(waiter),
                     }
@@ -240,26 +240,11 @@ impl RaftLoop {
 
     fn expire_unproposed(&mut self) {
         let now = Instant::now();
-        for late in self.proposals.extract_if(.., |proposal| proposal.deadline <= now) {
+        for late in self
+            .proposals
+            .extract_if(.., |proposal| proposal.deadline <= now)
+        {
             answer(late.reply, NodeError::DeadlineExceeded);
-        }
-    }
-
-    fn propose_configuration(&mut self, proposal: Proposal) {
-        let first_index = self.core.last_index() + 1;
-        let leading = self.state.role == crate::raft::Role::Leader;
-        if self.core.propose_conf_change(proposal.data).is_err() {
-            return answer(proposal.reply, NodeError::TooManyRequests);
-        }
-        let waiter = Waiter {
-            id: proposal.id,
-            request: None,
-            deadline: proposal.deadline,
-            reply: proposal.reply,
-        };
-        match leading {
-            true => self.pending.place(first_index, self.state.term, waiter),
-            false => self.pending.forward(waiter),
         }
     }
 
@@ -310,7 +295,11 @@ impl RaftLoop {
         if ready > self.persisted_ready {
             self.persisted_ready = ready;
             self.core.persisted(ready);
-            while self.after.front().is_some_and(|(number, _)| *number <= ready) {
+            while self
+                .after
+                .front()
+                .is_some_and(|(number, _)| *number <= ready)
+            {
                 if let Some((_, messages)) = self.after.pop_front() {
                     self.send(messages);
                 }
@@ -333,7 +322,9 @@ impl RaftLoop {
         }
         if let Some(last) = output.committed.last() {
             self.commit_index = last.index;
-            self.shared.commit_index.store(last.index, Ordering::Release);
+            self.shared
+                .commit_index
+                .store(last.index, Ordering::Release);
             self.publish_sole_leader();
             let pending = &mut self.pending;
             let entries = output
@@ -347,8 +338,11 @@ impl RaftLoop {
             self.apply_backlog.push_back(entries);
         }
         for ready in output.reads {
-            let replies: Vec<_> =
-                ready.tickets.iter().filter_map(|ticket| self.reads.remove(ticket)).collect();
+            let replies: Vec<_> = ready
+                .tickets
+                .iter()
+                .filter_map(|ticket| self.reads.remove(ticket))
+                .collect();
             self.release_reads(ready.index, replies);
         }
         for line in output.lines {
@@ -397,8 +391,12 @@ impl RaftLoop {
         self.shared.term.store(state.term, Ordering::Release);
         self.shared.leader.store(state.leader, Ordering::Release);
         self.publish_sole_leader();
-        metrics::global().has_leader.set(i64::from(state.leader != 0));
-        metrics::global().is_leader.set(i64::from(role == Role::Leader));
+        metrics::global()
+            .has_leader
+            .set(i64::from(state.leader != 0));
+        metrics::global()
+            .is_leader
+            .set(i64::from(role == Role::Leader));
         if before.leader != state.leader {
             metrics::global().leader_changes.inc();
             if before.leader != 0 {

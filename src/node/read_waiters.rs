@@ -24,14 +24,26 @@ struct Waiter {
 impl ReadWaiters {
     /// Parks readers until `index` is applied.
     pub(crate) fn park(&mut self, index: u64, replies: Vec<ReadReply>) {
-        self.queue.push(Waiter { index: Reverse(index), replies });
+        self.queue.push(Waiter {
+            index: Reverse(index),
+            replies,
+        });
     }
 
     /// Takes the readers that an applied index satisfies.
     pub(crate) fn take(&mut self, applied_index: u64) -> Vec<ReadReply> {
         let mut ready = Vec::new();
-        while self.queue.peek().is_some_and(|waiter| waiter.index.0 <= applied_index) {
-            ready.extend(self.queue.pop().into_iter().flat_map(|waiter| waiter.replies));
+        while self
+            .queue
+            .peek()
+            .is_some_and(|waiter| waiter.index.0 <= applied_index)
+        {
+            ready.extend(
+                self.queue
+                    .pop()
+                    .into_iter()
+                    .flat_map(|waiter| waiter.replies),
+            );
         }
         ready
     }

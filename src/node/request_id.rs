@@ -19,7 +19,10 @@ impl RequestIds {
     /// Ids of a process that started at this Unix time in milliseconds.
     pub(crate) fn new(member: MemberId, started_unix_milliseconds: u64) -> Self {
         let suffix = (started_unix_milliseconds & ((1 << 40) - 1)) << 8;
-        Self { prefix: member.0 << SUFFIX_BITS, suffix: AtomicU64::new(suffix) }
+        Self {
+            prefix: member.0 << SUFFIX_BITS,
+            suffix: AtomicU64::new(suffix),
+        }
     }
 
     /// The next id; never 0.

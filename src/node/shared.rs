@@ -129,7 +129,8 @@ impl Shared {
 
     /// The first entry of the current term was applied.
     pub(crate) fn mark_term_started(&self) {
-        self.term_started.store(self.published.load().applied_term, Ordering::Release);
+        self.term_started
+            .store(self.published.load().applied_term, Ordering::Release);
     }
 
     /// Wakes the raft thread to look at the marks. When its inbox is full it is awake anyway.

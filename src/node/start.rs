@@ -142,8 +142,10 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
     config.pre_vote = settings.pre_vote;
     config.log_bytes_max = open::LOG_WINDOW_BYTES_MAX;
     let conf_state = opened.restored.conf_state.clone();
-    let core = Core::new(config, opened.restored)
-        .map_err(|error| Failure { thread: "raft", reason: error.to_string() })?;
+    let core = Core::new(config, opened.restored).map_err(|error| Failure {
+        thread: "raft",
+        reason: error.to_string(),
+    })?;
 
     let mut machine = opened.machine;
     let mut expiry = Expiry::default();
@@ -190,11 +192,18 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         shared.clone(),
     );
     let segments_max = shared.settings.wal_segments_max;
-    let wal =
-        WalLoop { wal: opened.wal, tasks: wal_tasks, shared: shared.clone(), segments_max };
+    let wal = WalLoop {
+        wal: opened.wal,
+        tasks: wal_tasks,
+        shared: shared.clone(),
+        segments_max,
+    };
     let mut compactions = Compactions::new(apply_sender.clone(), shared.clone());
     if let Some((revision, previous)) = opened.unfinished_compaction {
-        tracing::info!("scheduled-compact-revision" = revision, "resume scheduled compaction");
+        tracing::info!(
+            "scheduled-compact-revision" = revision,
+            "resume scheduled compaction"
+        );
         compactions.schedule(revision, previous, None, &mut machine);
     }
     let apply = ApplyLoop {
@@ -244,7 +253,11 @@ impl Running {
         tokio::spawn(tasks::keep_cluster_version(shared.clone(), node.clone()));
         tokio::spawn(tasks::compact_log(shared.clone()));
         if let Some(mode) = shared.settings.auto_compaction {
-            tokio::spawn(tasks::compact_automatically(shared.clone(), node.clone(), mode));
+            tokio::spawn(tasks::compact_automatically(
+                shared.clone(),
+                node.clone(),
+                mode,
+            ));
         }
     }
 
@@ -276,9 +289,14 @@ fn spawn(
                 let _ = failures.send(failure);
             }
         })
-        .map_err(|error| Failure { thread: name, reason: format!("cannot start thread: {error}") })
+        .map_err(|error| Failure {
+            thread: name,
+            reason: format!("cannot start thread: {error}"),
+        })
 }
 
 fn unix_milliseconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }

@@ -13,9 +13,7 @@ use super::start::AutoCompaction;
 use crate::machine::Effect;
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest, InternalRaftRequest};
-use crate::pb::membershippb::{
-    Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest,
-};
+use crate::pb::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 
 /// The cluster version this release sets: the minor version of etcd it is compatible with.
 pub(crate) const CLUSTER_VERSION: &str = "3.7.0";
@@ -64,7 +62,9 @@ pub(crate) async fn publish(shared: Arc<Shared>, node: NodeHandle) {
 pub(crate) async fn keep_cluster_version(shared: Arc<Shared>, node: NodeHandle) {
     loop {
         let membership = node.view().membership.clone();
-        let due = membership.version().is_none_or(|version| is_lower(version, CLUSTER_VERSION));
+        let due = membership
+            .version()
+            .is_none_or(|version| is_lower(version, CLUSTER_VERSION));
         if due && shared.role() == Role::Leader && !membership.downgrade().enabled {
             tracing::info!(
                 "cluster-version" = CLUSTER_VERSION,
@@ -89,7 +89,10 @@ pub(crate) async fn keep_cluster_version(shared: Arc<Shared>, node: NodeHandle) 
 }
 
 fn is_lower(version: &str, than: &str) -> bool {
-    match (semver::Version::parse(version), semver::Version::parse(than)) {
+    match (
+        semver::Version::parse(version),
+        semver::Version::parse(than),
+    ) {
         (Ok(version), Ok(than)) => version < than,
         _ => true,
     }
@@ -104,8 +107,14 @@ fn announce_cluster_version(shared: &Shared) {
         "cluster-version" = version,
         "set initial cluster version"
     );
-    tracing::info!("cluster-version" = version, "enabled capabilities for version");
-    tracing::info!("cluster-version" = CLUSTER_VERSION, "cluster version is updated");
+    tracing::info!(
+        "cluster-version" = version,
+        "enabled capabilities for version"
+    );
+    tracing::info!(
+        "cluster-version" = CLUSTER_VERSION,
+        "cluster version is updated"
+    );
     for storage in ["3.6.0", "3.7.0"] {
         tracing::info!("new-storage-version" = storage, "updated storage version");
     }
@@ -194,7 +203,9 @@ async fn compact_periodically(shared: Arc<Shared>, node: NodeHandle, period: Dur
         if samples.len() <= samples_max || since_compaction < interval {
             continue;
         }
-        let Some(revision) = samples.front().copied() else { continue };
+        let Some(revision) = samples.front().copied() else {
+            continue;
+        };
         since_compaction = Duration::ZERO;
         if revision != last && compact(&shared, &node, revision).await {
             last = revision;
@@ -220,7 +231,13 @@ async fn compact(shared: &Shared, node: &NodeHandle, revision: i64) -> bool {
         return false;
     }
     tracing::info!(revision, "starting auto compaction");
-    match node.compact(CompactionRequest { revision, physical: false }).await {
+    match node
+        .compact(CompactionRequest {
+            revision,
+            physical: false,
+        })
+        .await
+    {
         Ok(_) => true,
         // Somebody compacted further already.
         Err(super::NodeError::Apply(error))

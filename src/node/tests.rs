@@ -43,7 +43,10 @@ fn settings(directory: &std::path::Path) -> Settings {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn put(key: &str, value: &str) -> InternalRaftRequest {
@@ -52,12 +55,18 @@ fn put(key: &str, value: &str) -> InternalRaftRequest {
         value: Bytes::from(value.to_owned()),
         ..PutRequest::default()
     };
-    InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() }
+    InternalRaftRequest {
+        put: Some(put),
+        ..InternalRaftRequest::default()
+    }
 }
 
 async fn value(running: &Running, key: &str) -> Option<String> {
     running.handle.read_index().await.unwrap();
-    let request = RangeRequest { key: Bytes::from(key.to_owned()), ..RangeRequest::default() };
+    let request = RangeRequest {
+        key: Bytes::from(key.to_owned()),
+        ..RangeRequest::default()
+    };
     let reply = running.handle.view().mvcc.range(&request).unwrap();
     let kv = reply.kvs.first()?.fields();
     Some(String::from_utf8(kv.value.to_vec()).unwrap())
@@ -80,13 +89,17 @@ fn what_is_acknowledged_is_there_after_a_restart() {
             for number in 0..300 {
                 let request = put(&format!("key {round}"), &format!("value {number}"));
                 let reply = running.handle.propose(request).await.unwrap();
-                let Response::Put(reply) = reply else { panic!("{reply:?}") };
+                let Response::Put(reply) = reply else {
+                    panic!("{reply:?}")
+                };
                 let next = reply.header.unwrap().revision;
                 assert!(next > revision, "revisions rise");
                 revision = next;
             }
             assert_eq!(running.handle.view().membership.members().count(), 1);
-            tokio::task::spawn_blocking(move || running.stop()).await.unwrap();
+            tokio::task::spawn_blocking(move || running.stop())
+                .await
+                .unwrap();
         });
     }
 }
@@ -110,13 +123,18 @@ fn leases_run_out_and_refusals_reach_the_caller() {
         running.handle.propose(grant).await.unwrap();
         running.handle.propose(lost).await.unwrap();
         assert_eq!(value(&running, "leased").await.as_deref(), Some("x"));
-        assert_eq!(running.handle.keep_alive(LeaseId(9)).await.unwrap(), Some(2));
+        assert_eq!(
+            running.handle.keep_alive(LeaseId(9)).await.unwrap(),
+            Some(2)
+        );
         while running.handle.time_to_live(LeaseId(9)).is_some() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(value(&running, "leased").await, None);
         assert_eq!(running.handle.keep_alive(LeaseId(9)).await.unwrap(), None);
-        tokio::task::spawn_blocking(move || running.stop()).await.unwrap();
+        tokio::task::spawn_blocking(move || running.stop())
+            .await
+            .unwrap();
     });
 }
 
@@ -128,16 +146,25 @@ fn a_physical_compaction_answers_when_history_is_gone() {
         running.spawn_tasks();
         running.published().await;
         for number in 0..50 {
-            running.handle.propose(put("k", &number.to_string())).await.unwrap();
+            running
+                .handle
+                .propose(put("k", &number.to_string()))
+                .await
+                .unwrap();
         }
         let before = running.handle.view().mvcc.stored_bytes();
-        let request = CompactionRequest { revision: 51, physical: true };
+        let request = CompactionRequest {
+            revision: 51,
+            physical: true,
+        };
         running.handle.compact(request).await.unwrap();
         let view = running.handle.view();
         assert_eq!(view.mvcc.compact_revision(), 51);
         assert!(view.mvcc.stored_bytes() < before / 10);
         assert!(running.handle.compaction_hash(51).is_some());
         assert_eq!(value(&running, "k").await.as_deref(), Some("49"));
-        tokio::task::spawn_blocking(move || running.stop()).await.unwrap();
+        tokio::task::spawn_blocking(move || running.stop())
+            .await
+            .unwrap();
     });
 }

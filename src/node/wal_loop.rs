@@ -22,7 +22,12 @@ pub(crate) enum WalTask {
     /// One ready of raft.
     Write(WalWrite),
     /// A durable checkpoint reaches `index`: mark it, and let go of segments before `keep_from`.
-    Snapshot { index: u64, term: u64, conf_state: ConfState, keep_from: u64 },
+    Snapshot {
+        index: u64,
+        term: u64,
+        conf_state: ConfState,
+        keep_from: u64,
+    },
     /// Nothing more comes.
     Stop,
 }
@@ -46,7 +51,10 @@ impl WalLoop {
     /// Runs until it is told to stop or the disk fails.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
         while let Ok(task) = self.tasks.recv() {
-            if !self.round(task).map_err(|error| Failure { thread: "wal", reason: error.to_string() })? {
+            if !self.round(task).map_err(|error| Failure {
+                thread: "wal",
+                reason: error.to_string(),
+            })? {
                 break;
             }
             self.shared.wal_rounds.fetch_add(1, Ordering::Relaxed);
@@ -56,7 +64,9 @@ impl WalLoop {
 
     fn round(&mut self, first: WalTask) -> Result<bool, WalError> {
         let started = self.shared.now_milliseconds() + 1;
-        self.shared.wal_write_started.store(started, Ordering::Release);
+        self.shared
+            .wal_write_started
+            .store(started, Ordering::Release);
         let mut last_ready = None;
         let mut must_sync = false;
         let mut go_on = true;
@@ -67,12 +77,19 @@ impl WalLoop {
                 WalTask::Write(write) => {
                     let began = Instant::now();
                     let bytes = self.wal.append(write.hard_state.as_ref(), &write.entries)?;
-                    metrics::global().wal_write.observe_duration(began.elapsed());
+                    metrics::global()
+                        .wal_write
+                        .observe_duration(began.elapsed());
                     metrics::global().wal_write_bytes.add(bytes as i64);
                     must_sync |= write.must_sync;
                     last_ready = Some(write.ready_number);
                 }
-                WalTask::Snapshot { index, term, conf_state, keep_from } => {
+                WalTask::Snapshot {
+                    index,
+                    term,
+                    conf_state,
+                    keep_from,
+                } => {
                     self.wal.append_snapshot(index, term, &conf_state)?;
                     must_sync = true;
                     self.wal.release_to(keep_from);

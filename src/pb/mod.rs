@@ -46,7 +46,13 @@ package!(
 );
 
 /// The health service of gRPC.
-#[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications, elided_lifetimes_in_paths)]
+#[allow(
+    missing_docs,
+    clippy::all,
+    unreachable_pub,
+    unused_qualifications,
+    elided_lifetimes_in_paths
+)]
 pub mod health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
 }

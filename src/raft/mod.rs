@@ -19,6 +19,8 @@
 //!    body has been sent or lost, [`Core::report_snapshot`].
 //! 6. A [`Write::snapshot`] replaces the state machine: install it (after everything committed that was
 //!    handed out before), make it durable, then report `persisted` and `applied`.
+//!    A checkpoint's configuration is the one of its applied index: what `apply_conf_change` returned
+//!    last, or the installed snapshot's. [`Core::conf_state`] may be ahead of it.
 //! 7. Call [`Core::compact`] with what the durable checkpoint no longer needs.
 //!
 //! # Invariants

@@ -511,7 +511,7 @@ fn text_of(message: &Message) -> String {
 
 /// Contexts as member.counter, one behind the other where they nest.
 fn text_of_context(context: &Bytes) -> String {
-    if context.len() % 24 != 0 {
+    if !context.len().is_multiple_of(24) {
         return String::from_utf8_lossy(context).into_owned();
     }
     let text = |part: &[u8]| format!("{}.{}", part[7], part[23]);

@@ -45,8 +45,10 @@ impl Listeners {
     /// Binds every socket. The error is etcd's text.
     pub(super) fn bind(config: &Config) -> Result<Self, String> {
         let listen = &config.listen;
-        let options =
-            SocketOptions { reuse_port: listen.reuse_port, reuse_address: listen.reuse_address };
+        let options = SocketOptions {
+            reuse_port: listen.reuse_port,
+            reuse_address: listen.reuse_address,
+        };
         tracing::info!(
             "listen-peer-urls" = %crate::logging::List(&super::settings::texts(&listen.peer_urls)),
             "configuring peer listeners"
@@ -58,15 +60,25 @@ impl Listeners {
                 %crate::logging::List(&super::settings::texts(&listen.client_urls)),
             "configuring client listeners"
         );
-        let secured: Vec<Url> = [&listen.client_urls, &listen.client_http_urls, &listen.metrics_urls]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
+        let secured: Vec<Url> = [
+            &listen.client_urls,
+            &listen.client_http_urls,
+            &listen.metrics_urls,
+        ]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
         let client_tls = load_tls("client", &config.client_tls, &secured, config)?;
         let client = client_ports(config, options)?;
         let metrics = bind_all(&listen.metrics_urls, options)?;
-        Ok(Self { client, peer, metrics, client_tls, peer_tls })
+        Ok(Self {
+            client,
+            peer,
+            metrics,
+            client_tls,
+            peer_tls,
+        })
     }
 
     /// Serves peers and metrics, which need no ready member.
@@ -156,6 +168,15 @@ impl Serving {
         }
     }
 
+    /// What listeners show and check certificates with.
+    pub(super) fn tls(&self) -> Vec<Arc<tls::Server>> {
+        [&self.client_tls, &self.peer_tls]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
     /// Re-reads certificates, keys, CAs and CRLs; what cannot be read leaves the old in force.
     pub(super) fn reload_certificates(&self) {
         for tls in [&self.client_tls, &self.peer_tls].into_iter().flatten() {
@@ -178,8 +199,20 @@ fn client_ports(config: &Config, options: SocketOptions) -> Result<Vec<Port>, St
     let split = !listen.client_http_urls.is_empty();
     let mut wanted: BTreeMap<String, (Address, bool, bool, Traffic)> = BTreeMap::new();
     let lists = [
-        (&listen.client_urls, Traffic { grpc: true, http: !split }),
-        (&listen.client_http_urls, Traffic { grpc: false, http: true }),
+        (
+            &listen.client_urls,
+            Traffic {
+                grpc: true,
+                http: !split,
+            },
+        ),
+        (
+            &listen.client_http_urls,
+            Traffic {
+                grpc: false,
+                http: true,
+            },
+        ),
     ];
     for (urls, traffic) in lists {
         for url in urls {
@@ -206,13 +239,26 @@ fn client_ports(config: &Config, options: SocketOptions) -> Result<Vec<Port>, St
             Some(at) => inherited.swap_remove(at),
             None => http::bind(&address, options).map_err(|error| error.to_string())?,
         };
-        ports.push(Port { bound, plain, secure, traffic });
+        ports.push(Port {
+            bound,
+            plain,
+            secure,
+            traffic,
+        });
     }
     // A socket at an address no URL names is served plainly or with TLS, as the first URL is.
     let secure = listen.client_urls.first().is_some_and(Url::is_tls);
     for bound in inherited {
-        let traffic = Traffic { grpc: true, http: !split };
-        ports.push(Port { bound, plain: !secure, secure, traffic });
+        let traffic = Traffic {
+            grpc: true,
+            http: !split,
+        };
+        ports.push(Port {
+            bound,
+            plain: !secure,
+            secure,
+            traffic,
+        });
     }
     Ok(ports)
 }
@@ -230,8 +276,12 @@ fn address(url: &Url) -> Result<Address, String> {
     match url.scheme() {
         Scheme::Unix | Scheme::Unixs => Ok(Address::Unix(url.address().into())),
         Scheme::Http | Scheme::Https => {
-            let (host, port) = url.host_port().ok_or_else(|| format!("{url} has no port"))?;
-            let port = port.parse().map_err(|_| format!("{url}: port {port} is no number"))?;
+            let (host, port) = url
+                .host_port()
+                .ok_or_else(|| format!("{url} has no port"))?;
+            let port = port
+                .parse()
+                .map_err(|_| format!("{url}: port {port} is no number"))?;
             Ok(Address::Tcp(host.trim_matches(['[', ']']).to_owned(), port))
         }
     }
@@ -282,7 +332,11 @@ fn load_tls(
 fn protocol(options: &Tls) -> tls::Protocol {
     tls::Protocol {
         cipher_suites: options.cipher_suites.clone(),
-        version_min: if options.tls12 { tls::Version::Tls12 } else { tls::Version::Tls13 },
+        version_min: if options.tls12 {
+            tls::Version::Tls12
+        } else {
+            tls::Version::Tls13
+        },
         version_max: (!options.tls13).then_some(tls::Version::Tls12),
     }
 }

@@ -18,7 +18,12 @@ pub(super) fn node(config: &Config) -> Result<node::Settings, String> {
     for (name, urls) in members {
         let peer_urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
         let id = membership::member_id(&peer_urls, &config.cluster.token);
-        initial_members.push(Member { id: id.0, name, peer_urls, ..Member::default() });
+        initial_members.push(Member {
+            id: id.0,
+            name,
+            peer_urls,
+            ..Member::default()
+        });
     }
     let is_new = !config.member.wal_dir().exists();
     if is_new && (initial_members.len() > 1 || config.cluster.join_existing) {
@@ -77,9 +82,15 @@ pub(super) fn check_data_dir(config: &Config) -> Result<(), String> {
             directory.display()
         ),
         ErrorKind::PermissionDenied => {
-            format!("; make {} belong to the user etcd runs as", directory.display())
+            format!(
+                "; make {} belong to the user etcd runs as",
+                directory.display()
+            )
         }
         _ => String::new(),
     };
-    Err(format!("cannot write to data directory {}: {error}{hint}", directory.display()))
+    Err(format!(
+        "cannot write to data directory {}: {error}{hint}",
+        directory.display()
+    ))
 }

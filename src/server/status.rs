@@ -1,7 +1,6 @@
 //! What the member says about itself: one line for the service manager, and metrics that others hold.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::{COMPATIBLE_VERSION, Config};
@@ -9,19 +8,12 @@ use crate::metrics::{self, HistogramSnapshot, Metrics, Runtime};
 use crate::node::{NodeHandle, Role};
 use crate::pb::etcdserverpb::AlarmType;
 use crate::systemd::{Notifier, StatusText};
+use crate::tls;
 
 /// How often the line is brought up to date.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Seconds in a day.
 const DAY: i64 = 86_400;
-
-/// When the first certificate runs out, as Unix time; set by whoever loads certificates.
-static CERTIFICATE_END: AtomicI64 = AtomicI64::new(i64::MAX);
-
-/// Notes when the first certificate in force runs out, as Unix time.
-pub(super) fn certificates_end(unix_seconds: i64) {
-    CERTIFICATE_END.fetch_min(unix_seconds, Ordering::Relaxed);
-}
 
 /// Fsyncs older than this no longer count for the line.
 const FSYNC_WINDOW: Duration = Duration::from_secs(60);
@@ -30,14 +22,21 @@ const FSYNC_WINDOW: Duration = Duration::from_secs(60);
 pub(super) struct Line {
     node: NodeHandle,
     quota_bytes: u64,
+    /// Listeners' certificates.
+    tls: Vec<Arc<tls::Server>>,
     /// Fsyncs as of the beginning of the window.
     fsyncs_before: HistogramSnapshot,
 }
 
 impl Line {
-    pub(super) fn new(node: NodeHandle, config: &Config) -> Self {
+    pub(super) fn new(node: NodeHandle, config: &Config, tls: Vec<Arc<tls::Server>>) -> Self {
         let quota_bytes = config.storage.quota_bytes.unwrap_or(0);
-        Self { node, quota_bytes, fsyncs_before: metrics::global().wal_fsync.snapshot() }
+        Self {
+            node,
+            quota_bytes,
+            tls,
+            fsyncs_before: metrics::global().wal_fsync.snapshot(),
+        }
     }
 
     /// The line now.
@@ -49,16 +48,25 @@ impl Line {
             Role::Learner => "learner".to_owned(),
             _ if status.leader == 0 => "NO LEADER".to_owned(),
             _ => {
-                let leader = view.membership.members().find(|member| member.id == status.leader);
+                let leader = view
+                    .membership
+                    .members()
+                    .find(|member| member.id == status.leader);
                 format!("follower of {}", leader.map_or("?", |member| &member.name))
             }
         };
-        let kinds = [(AlarmType::Nospace, "NOSPACE"), (AlarmType::Corrupt, "CORRUPT")];
-        let raised = kinds.into_iter().filter(|(kind, _)| view.alarms.is_raised(*kind));
+        let kinds = [
+            (AlarmType::Nospace, "NOSPACE"),
+            (AlarmType::Corrupt, "CORRUPT"),
+        ];
+        let raised = kinds
+            .into_iter()
+            .filter(|(kind, _)| view.alarms.is_raised(*kind));
         let members = view.membership.members().count();
         let fsyncs = metrics::global().wal_fsync.snapshot();
         let p99 = fsyncs.quantile_since(&self.fsyncs_before, 0.99);
-        let end = CERTIFICATE_END.load(Ordering::Relaxed);
+        let facts = self.tls.iter().flat_map(|tls| tls.certificates());
+        let end = facts.map(|certificate| certificate.not_after).min();
         StatusText {
             role,
             term: status.term,
@@ -69,7 +77,7 @@ impl Line {
                 self.quota_bytes,
             )),
             fsync_p99: p99.map(Duration::from_secs_f64),
-            certificate_days: (end != i64::MAX).then(|| (end - unix_seconds()) / DAY),
+            certificate_days: end.map(|end| (end - unix_seconds()) / DAY),
             alarms: raised.map(|(_, name)| name.to_owned()).collect(),
         }
     }
@@ -90,7 +98,9 @@ impl Line {
 }
 
 fn unix_seconds() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -99,9 +109,13 @@ pub(super) fn register_metrics(node: &NodeHandle, config: &Config) {
     let metrics = metrics::global();
     metrics.set_runtime(Runtime::default());
     metrics.server_version.set_only(&[COMPATIBLE_VERSION]);
-    metrics.server_id.set_only(&[&node.identity().member_id.to_string()]);
+    metrics
+        .server_id
+        .set_only(&[&node.identity().member_id.to_string()]);
     metrics.build_info.set_only(&[env!("CARGO_PKG_VERSION")]);
-    metrics.quota.set(config.storage.quota_bytes.map_or(0, |bytes| bytes as i64));
+    metrics
+        .quota
+        .set(config.storage.quota_bytes.map_or(0, |bytes| bytes as i64));
     let node = node.clone();
     metrics.on_gather(move |metrics| gather(&node, metrics));
 }
@@ -111,20 +125,27 @@ fn gather(node: &NodeHandle, metrics: &Metrics) {
     let view = node.view();
     metrics.current_revision.set(view.mvcc.revision());
     metrics.compact_revision.set(view.mvcc.compact_revision());
-    metrics.keys.set(i64::try_from(view.mvcc.live_count()).unwrap_or(i64::MAX));
+    metrics
+        .keys
+        .set(i64::try_from(view.mvcc.live_count()).unwrap_or(i64::MAX));
     metrics.db_size.set(view.sizes.file_bytes);
     metrics.db_size_in_use.set(view.sizes.in_use_bytes);
     metrics.proposals_applied.set(status.applied_index as i64);
     metrics.proposals_committed.set(status.commit_index as i64);
     let lag = status.applied_index.saturating_sub(status.checkpoint_index);
     metrics.checkpoint_lag_entries.set(lag as i64);
-    metrics.is_learner.set(i64::from(status.role == Role::Learner));
+    metrics
+        .is_learner
+        .set(i64::from(status.role == Role::Learner));
     if let Some(version) = view.membership.version() {
         let short = version.rsplit_once('.').map_or(version, |(short, _)| short);
         metrics.cluster_version.set_only(&[short]);
     }
     for member in view.membership.members() {
-        let ids = [node.identity().member_id.to_string(), format!("{:x}", member.id)];
+        let ids = [
+            node.identity().member_id.to_string(),
+            format!("{:x}", member.id),
+        ];
         metrics.known_peers.with(&[&ids[0], &ids[1]]).set(1);
     }
 }

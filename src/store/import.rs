@@ -84,7 +84,7 @@ fn import_revisions(
 }
 
 /// What a record of the `key` bucket says, but for its value.
-fn row_of(key: &[u8], record: &[u8]) -> Option<RevisionRow> {
+pub(super) fn row_of(key: &[u8], record: &[u8]) -> Option<RevisionRow> {
     let (revision, tombstone) = Revision::from_key(key)?;
     if revision.main < 0 || revision.sub < 0 {
         return None;

@@ -26,6 +26,7 @@ mod change;
 mod checkpoint;
 mod database;
 mod error;
+mod foreign;
 mod frozen;
 mod import;
 mod place;
@@ -40,6 +41,7 @@ mod values;
 
 pub use change::{Bucket, BucketWrite, Change, Checkpoint, RevisionRow};
 pub use error::StoreError;
+pub use foreign::ForeignRevisions;
 pub use frozen::{Frozen, Snapshot};
 pub use import::Edit;
 pub use reader::Reader;

@@ -80,7 +80,7 @@ impl RevisionSource for Reader {
 }
 
 /// Drops the last main revision where it went over the limit, unless it is the only one.
-fn cut_to_whole_revisions(rows: &mut Vec<RevisionRow>, limit_rows: usize) {
+pub(super) fn cut_to_whole_revisions(rows: &mut Vec<RevisionRow>, limit_rows: usize) {
     if rows.len() <= limit_rows {
         return;
     }

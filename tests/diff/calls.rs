@@ -54,7 +54,12 @@ pub struct Generator {
 
 impl Generator {
     pub fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), revision: 1, compacted: 0, value: 0 }
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            revision: 1,
+            compacted: 0,
+            value: 0,
+        }
     }
 
     /// The store's revision, as the answers so far tell.
@@ -81,7 +86,11 @@ impl Generator {
             850..856 => Call::Compact(self.compaction()),
             856..890 => Call::LeaseGrant(pb::LeaseGrantRequest {
                 id: self.random.random_range(1..=LEASES),
-                ttl: if self.chance(20) { i64::MAX } else { TTL_SECONDS },
+                ttl: if self.chance(20) {
+                    i64::MAX
+                } else {
+                    TTL_SECONDS
+                },
             }),
             890..910 => Call::LeaseRevoke(pb::LeaseRevokeRequest { id: self.lease() }),
             910..930 => Call::LeaseTimeToLive(pb::LeaseTimeToLiveRequest {
@@ -136,7 +145,9 @@ impl Generator {
             0..6 => 0,
             6 => self.revision + self.random.random_range(0..3),
             7 => self.compacted + self.random.random_range(-1..2),
-            _ => self.random.random_range(self.compacted.min(self.revision)..=self.revision),
+            _ => self
+                .random
+                .random_range(self.compacted.min(self.revision)..=self.revision),
         }
     }
 
@@ -145,7 +156,11 @@ impl Generator {
         let ignore_lease = self.chance(12);
         pb::PutRequest {
             key: self.key(),
-            value: if ignore_value && !self.chance(6) { Bytes::new() } else { self.value() },
+            value: if ignore_value && !self.chance(6) {
+                Bytes::new()
+            } else {
+                self.value()
+            },
             lease: match self.random.random_range(0..4) {
                 0 if !ignore_lease || self.chance(6) => self.lease(),
                 _ => 0,
@@ -158,7 +173,10 @@ impl Generator {
 
     fn range(&mut self) -> pb::RangeRequest {
         let (order, target) = match self.random.random_range(0..4) {
-            0 => (self.random.random_range(0..4), self.random.random_range(0..6)),
+            0 => (
+                self.random.random_range(0..4),
+                self.random.random_range(0..6),
+            ),
             _ => (0, 0),
         };
         let bound = |generator: &mut Self| match generator.random.random_range(0..8) {
@@ -168,7 +186,11 @@ impl Generator {
         pb::RangeRequest {
             key: self.key(),
             range_end: self.range_end(),
-            limit: if self.random.random() { 0 } else { self.random.random_range(-1..12) },
+            limit: if self.random.random() {
+                0
+            } else {
+                self.random.random_range(-1..12)
+            },
             revision: self.any_revision(),
             sort_order: order,
             sort_target: target,
@@ -186,7 +208,11 @@ impl Generator {
         let single = !self.chance(5);
         pb::DeleteRangeRequest {
             key: self.key(),
-            range_end: if single { Bytes::new() } else { self.range_end() },
+            range_end: if single {
+                Bytes::new()
+            } else {
+                self.range_end()
+            },
             prev_kv: self.random.random(),
         }
     }
@@ -195,13 +221,18 @@ impl Generator {
         let revision = match self.random.random_range(0..4) {
             0 => self.revision + 1,
             1 => self.compacted,
-            _ => self.random.random_range(self.compacted.min(self.revision)..=self.revision),
+            _ => self
+                .random
+                .random_range(self.compacted.min(self.revision)..=self.revision),
         };
         if revision <= self.revision {
             self.compacted = self.compacted.max(revision);
         }
         // Only a finished compaction leaves nothing to chance.
-        pb::CompactionRequest { revision, physical: true }
+        pb::CompactionRequest {
+            revision,
+            physical: true,
+        }
     }
 
     fn txn(&mut self, depth: u32) -> pb::TxnRequest {
@@ -212,7 +243,11 @@ impl Generator {
         let (success, failure) = (ops(self), ops(self));
         let compares = self.random.random_range(0..3);
         let compare = (0..compares).map(|_| self.compare()).collect();
-        pb::TxnRequest { compare, success, failure }
+        pb::TxnRequest {
+            compare,
+            success,
+            failure,
+        }
     }
 
     fn op(&mut self, depth: u32) -> pb::RequestOp {
@@ -223,7 +258,9 @@ impl Generator {
             16..19 if depth < TXN_DEPTH => Op::RequestTxn(self.txn(depth + 1)),
             _ => return pb::RequestOp { request: None },
         };
-        pb::RequestOp { request: Some(request) }
+        pb::RequestOp {
+            request: Some(request),
+        }
     }
 
     fn compare(&mut self) -> pb::Compare {
@@ -247,7 +284,11 @@ impl Generator {
             result: results[self.random.random_range(0..4)] as i32,
             target,
             key: self.key(),
-            range_end: if self.chance(4) { self.range_end() } else { Bytes::new() },
+            range_end: if self.chance(4) {
+                self.range_end()
+            } else {
+                Bytes::new()
+            },
             target_union: union,
         }
     }
@@ -271,7 +312,9 @@ impl Generator {
                 fragment: self.random.random(),
             }),
         };
-        pb::WatchRequest { request_union: Some(union) }
+        pb::WatchRequest {
+            request_union: Some(union),
+        }
     }
 }
 
@@ -327,7 +370,9 @@ impl Server {
                 text(reply)
             }
             Call::HashKv(revision) => {
-                let request = pb::HashKvRequest { revision: *revision };
+                let request = pb::HashKvRequest {
+                    revision: *revision,
+                };
                 text(self.maintenance.hash_kv(request).await)
             }
             Call::Alarms => text(self.maintenance.alarm(pb::AlarmRequest::default()).await),
@@ -376,7 +421,9 @@ fn without_ids(text: &str) -> String {
     let mut text = text.to_owned();
     for field in ["cluster_id: ", "member_id: ", "raft_term: "] {
         while let Some(at) = text.find(field) {
-            let end = text[at + field.len()..].find([',', ' ', '}']).map(|n| at + field.len() + n);
+            let end = text[at + field.len()..]
+                .find([',', ' ', '}'])
+                .map(|n| at + field.len() + n);
             text.replace_range(at..end.unwrap_or(text.len()), "");
         }
     }
@@ -396,7 +443,11 @@ fn settle(request: &pb::RangeRequest, reply: &mut pb::RangeResponse) {
 }
 
 fn settle_txn(request: &pb::TxnRequest, reply: &mut pb::TxnResponse) {
-    let ops = if reply.succeeded { &request.success } else { &request.failure };
+    let ops = if reply.succeeded {
+        &request.success
+    } else {
+        &request.failure
+    };
     for (op, answer) in ops.iter().zip(&mut reply.responses) {
         match (&op.request, &mut answer.response) {
             (Some(Op::RequestRange(request)), Some(Answer::ResponseRange(reply))) => {

@@ -27,7 +27,12 @@ struct Options {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { etcd: None, seeds: 20, first_seed: 1, calls: 10_000 };
+    let mut options = Options {
+        etcd: None,
+        seeds: 20,
+        first_seed: 1,
+        calls: 10_000,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -73,7 +78,11 @@ fn main() -> ExitCode {
         }
     }
     println!("{} passed, {failed} failed", options.seeds - failed);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Calls between two comparisons of what watchers saw.
@@ -96,13 +105,18 @@ async fn compare(ours: &Member, theirs: &Member, seed: u64, calls: u64) -> Resul
         }
         generator.learn(&a);
         if number % WATCH_ROUND == WATCH_ROUND - 1 {
-            watchers.compare(generator.revision()).await.map_err(|error| format!("call {number}: {error}"))?;
+            watchers
+                .compare(generator.revision())
+                .await
+                .map_err(|error| format!("call {number}: {error}"))?;
         }
     }
     watchers.compare(generator.revision()).await?;
     let (a, b) = tokio::join!(left.call(&Call::HashKv(0)), right.call(&Call::HashKv(0)));
     if a != b {
-        return Err(format!("history differs at the end\n  ours {a}\n  etcd {b}"));
+        return Err(format!(
+            "history differs at the end\n  ours {a}\n  etcd {b}"
+        ));
     }
     Ok(calls)
 }

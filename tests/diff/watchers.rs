@@ -33,7 +33,10 @@ struct Side {
 
 impl Watchers {
     pub async fn connect(ours: &str, theirs: &str) -> Self {
-        Self { ours: Side::connect(ours).await, theirs: Side::connect(theirs).await }
+        Self {
+            ours: Side::connect(ours).await,
+            theirs: Side::connect(theirs).await,
+        }
     }
 
     pub async fn send(&mut self, request: pb::WatchRequest) {
@@ -54,8 +57,10 @@ impl Watchers {
                 break;
             }
         }
-        let (ours, theirs) =
-            (std::mem::take(&mut self.ours.seen), std::mem::take(&mut self.theirs.seen));
+        let (ours, theirs) = (
+            std::mem::take(&mut self.ours.seen),
+            std::mem::take(&mut self.theirs.seen),
+        );
         if ours == theirs {
             return Ok(());
         }
@@ -80,8 +85,15 @@ impl Side {
         let request_union = Some(RequestUnion::CreateRequest(first));
         let _ = requests.send(pb::WatchRequest { request_union }).await;
         let mut client = WatchClient::new(channel(endpoint).await);
-        let replies = client.watch(ReceiverStream::new(outgoing)).await.expect("watch");
-        Self { requests, replies: replies.into_inner(), seen: BTreeMap::new() }
+        let replies = client
+            .watch(ReceiverStream::new(outgoing))
+            .await
+            .expect("watch");
+        Self {
+            requests,
+            replies: replies.into_inner(),
+            seen: BTreeMap::new(),
+        }
     }
 
     async fn read(&mut self, quiet: Duration) {

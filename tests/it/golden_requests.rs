@@ -53,17 +53,26 @@ struct Runner {
 }
 
 fn replay(name: &str) {
-    let path = format!("{}/tests/golden/requests/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/tests/golden/requests/{name}.jsonl",
+        env!("CARGO_MANIFEST_DIR")
+    );
     let text = std::fs::read_to_string(&path).expect("recording");
     let steps: Vec<Map<String, Value>> = text
         .lines()
         .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
         .map(|line| serde_json::from_str(line).expect("step"))
         .collect();
-    let flags = steps.iter().find_map(|step| step.get("flags")?.as_str()).unwrap_or_default();
+    let flags = steps
+        .iter()
+        .find_map(|step| step.get("flags")?.as_str())
+        .unwrap_or_default();
     let flags: Vec<&str> = flags.split_whitespace().collect();
     let member = Member::start(&flags);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let wrong = runtime.block_on(async {
         let mut runner = Runner {
             client: rpc::connect(&member.endpoint).await,
@@ -74,14 +83,21 @@ fn replay(name: &str) {
         let mut wrong = Vec::new();
         let mut compared = 0;
         for (number, step) in steps.iter().enumerate() {
-            if ["rpc", "stream", "wait", "sleep_ms"].iter().all(|key| !step.contains_key(*key)) {
+            if ["rpc", "stream", "wait", "sleep_ms"]
+                .iter()
+                .all(|key| !step.contains_key(*key))
+            {
                 continue;
             }
             let outcome = runner.step(step).await;
             compared += 1;
             let (want, got) = (recorded(step), observed(&outcome));
             if want != got {
-                wrong.push(format!("step {}: {}\n  want {want}\n  got  {got}", number + 1, call(step)));
+                wrong.push(format!(
+                    "step {}: {}\n  want {want}\n  got  {got}",
+                    number + 1,
+                    call(step)
+                ));
             }
         }
         assert!(compared > 0, "{name} has no steps");
@@ -147,7 +163,10 @@ impl Runner {
         let codec = DynamicCodec(method.clone());
         if method.is_server_streaming() {
             client.ready().await.expect("connection");
-            match client.server_streaming(request, rpc::path(&method), codec).await {
+            match client
+                .server_streaming(request, rpc::path(&method), codec)
+                .await
+            {
                 Err(status) => self.fail(step, &status, outcome),
                 Ok(replies) => {
                     let mut replies = replies.into_inner();
@@ -207,14 +226,14 @@ impl Runner {
         for _ in 0..number(step, "recv").unwrap_or(0) {
             if !self.receive(step, &name, limit, outcome).await {
                 if outcome.code.is_empty() {
-                    outcome.message =
-                        format!("(no more messages within {} ms)", limit.as_millis());
+                    outcome.message = format!("(no more messages within {} ms)", limit.as_millis());
                 }
                 return;
             }
         }
         if let Some(quiet) = number(step, "quiet_ms") {
-            self.receive(step, &name, Duration::from_millis(quiet), outcome).await;
+            self.receive(step, &name, Duration::from_millis(quiet), outcome)
+                .await;
         }
         if step.get("end").and_then(Value::as_bool) == Some(true)
             && !self.receive(step, &name, limit, outcome).await
@@ -278,14 +297,26 @@ impl Runner {
             };
             let _ = sender.send(Received::End(end)).await;
         });
-        Stream { method, requests: Some(requests), replies, reader }
+        Stream {
+            method,
+            requests: Some(requests),
+            replies,
+            reader,
+        }
     }
 
     fn add_metadata<T>(&self, step: &Map<String, Value>, request: &mut Request<T>) {
-        for (key, value) in step.get("metadata").and_then(Value::as_object).into_iter().flatten() {
+        for (key, value) in step
+            .get("metadata")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             let key: tonic::metadata::AsciiMetadataKey = key.parse().expect("metadata key");
             let value = self.substitute(value.as_str().expect("metadata value"));
-            request.metadata_mut().insert(key, value.parse().expect("metadata value"));
+            request
+                .metadata_mut()
+                .insert(key, value.parse().expect("metadata value"));
         }
     }
 
@@ -311,10 +342,17 @@ impl Runner {
     /// A reply as the recording has it: volatile fields out, known values by their names.
     fn normal(&mut self, step: &Map<String, Value>, message: &DynamicMessage) -> Value {
         let mut value = rpc::to_json(message);
-        for (name, field) in step.get("save").and_then(Value::as_object).into_iter().flatten() {
+        for (name, field) in step
+            .get("save")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             let pointer = format!("/{}", field.as_str().expect("path").replace('.', "/"));
             if let Some(found) = value.pointer(&pointer) {
-                let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+                let found = found
+                    .as_str()
+                    .map_or_else(|| found.to_string(), str::to_owned);
                 self.variables.insert(name.clone(), found);
             }
         }
@@ -329,7 +367,9 @@ impl Runner {
         match value {
             Value::Object(fields) => {
                 fields.retain(|name, _| !dropped.contains(&name.as_str()));
-                fields.values_mut().for_each(|field| self.clean(field, dropped));
+                fields
+                    .values_mut()
+                    .for_each(|field| self.clean(field, dropped));
             }
             Value::Array(items) => items.iter_mut().for_each(|item| self.clean(item, dropped)),
             Value::String(text) => {
@@ -344,7 +384,9 @@ impl Runner {
     fn substitute(&self, text: &str) -> String {
         let mut names: Vec<_> = self.variables.iter().collect();
         names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-        names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(*name, value))
+        names.iter().fold(text.to_owned(), |text, (name, value)| {
+            text.replace(*name, value)
+        })
     }
 
     fn request(&self, step: &Map<String, Value>, descriptor: MessageDescriptor) -> DynamicMessage {
@@ -363,7 +405,9 @@ impl Runner {
             };
             if let Value::Array(items) = value {
                 *items = items.iter().flat_map(repeat).collect();
-                items.iter_mut().for_each(|item| self.expand_field(item, &field.kind()));
+                items
+                    .iter_mut()
+                    .for_each(|item| self.expand_field(item, &field.kind()));
             } else {
                 self.expand_field(value, &field.kind());
             }
@@ -387,11 +431,18 @@ impl Runner {
 
 /// `{"$n": 3, "$each": …}` stands for three items, `$i` in them for their number.
 fn repeat(item: &Value) -> Vec<Value> {
-    let Some(count) = item.get("$n") else { return vec![item.clone()] };
-    let count = count.as_u64().or_else(|| count.as_str()?.parse().ok()).expect("count");
+    let Some(count) = item.get("$n") else {
+        return vec![item.clone()];
+    };
+    let count = count
+        .as_u64()
+        .or_else(|| count.as_str()?.parse().ok())
+        .expect("count");
     let each = item["$each"].to_string();
     let numbered = (0..count).map(|i| each.replace("$i", &i.to_string()));
-    numbered.map(|text| serde_json::from_str(&text).expect("item")).collect()
+    numbered
+        .map(|text| serde_json::from_str(&text).expect("item"))
+        .collect()
 }
 
 /// `x*1000` at the end stands for a thousand times `x`.

@@ -46,7 +46,14 @@ impl Member {
         let child = spawn(binary, &arguments, &log_path(directory.path(), 0));
         let endpoint = format!("127.0.0.1:{client}");
         let binary = binary.to_owned();
-        let mut member = Self { child, directory, endpoint, binary, arguments, starts: 1 };
+        let mut member = Self {
+            child,
+            directory,
+            endpoint,
+            binary,
+            arguments,
+            starts: 1,
+        };
         member.wait_ready();
         member
     }
@@ -87,7 +94,11 @@ impl Member {
 
     /// Starts it again on the same data.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.binary, &self.arguments, &log_path(self.directory.path(), self.starts));
+        self.child = spawn(
+            &self.binary,
+            &self.arguments,
+            &log_path(self.directory.path(), self.starts),
+        );
         self.starts += 1;
         self.wait_ready();
     }

@@ -31,7 +31,9 @@ pub fn method(name: &str) -> MethodDescriptor {
         "Health" => "grpc.health.v1.Health".to_owned(),
         short => format!("etcdserverpb.{short}"),
     };
-    let service = POOL.get_service_by_name(&service).unwrap_or_else(|| panic!("no {service}"));
+    let service = POOL
+        .get_service_by_name(&service)
+        .unwrap_or_else(|| panic!("no {service}"));
     let found = service.methods().find(|m| m.name() == method);
     found.unwrap_or_else(|| panic!("no method {name}"))
 }
@@ -39,7 +41,9 @@ pub fn method(name: &str) -> MethodDescriptor {
 /// The path of a method on the wire.
 pub fn path(method: &MethodDescriptor) -> PathAndQuery {
     let service = method.parent_service().full_name();
-    format!("/{service}/{}", method.name()).parse().expect("path")
+    format!("/{service}/{}", method.name())
+        .parse()
+        .expect("path")
 }
 
 /// A message from protobuf JSON.
@@ -50,7 +54,9 @@ pub fn build(descriptor: MessageDescriptor, json: &Value) -> DynamicMessage {
 
 /// Protobuf JSON with the original field names.
 pub fn to_json(message: &DynamicMessage) -> Value {
-    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(true);
+    let options = SerializeOptions::new()
+        .use_proto_field_name(true)
+        .stringify_64_bit_integers(true);
     message
         .serialize_with_options(serde_json::value::Serializer, &options)
         .expect("reply as JSON")

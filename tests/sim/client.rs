@@ -4,7 +4,7 @@ use crate::machine::{Outcome, Seen};
 use crate::random::Micros;
 
 /// How long a client waits.
-pub(crate) const PATIENCE: Micros = 2_000_000;
+pub(crate) const PATIENCE: Micros = 1_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

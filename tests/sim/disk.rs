@@ -170,10 +170,10 @@ impl Disk {
         Some(self.checkpoint.clone())
     }
 
-    /// Replaces the checkpoint and lets go of the log before it.
-    pub(crate) fn set_checkpoint(&mut self, checkpoint: Checkpoint) {
+    /// Replaces the checkpoint and lets go of the log before it, but for the last `kept` entries.
+    pub(crate) fn set_checkpoint(&mut self, checkpoint: Checkpoint, kept: u64) {
         if checkpoint.applied > self.checkpoint.applied {
-            self.log.release(checkpoint.applied);
+            self.log.release(checkpoint.applied.saturating_sub(kept));
             self.checkpoint = checkpoint;
         }
     }

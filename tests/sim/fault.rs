@@ -62,8 +62,12 @@ impl Planted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     Crash,
+    /// In the middle of its next write.
+    CrashWriting,
     CrashAll,
     Split,
+    /// The leader is alone.
+    IsolateLeader,
     Clog,
     Freeze,
     StallDisk,
@@ -98,10 +102,11 @@ impl Swarm {
         let mut troubles = Vec::new();
         for trouble in [
             Trouble::Crash,
-            Trouble::Crash,
+            Trouble::CrashWriting,
+            Trouble::CrashWriting,
             Trouble::CrashAll,
             Trouble::Split,
-            Trouble::Split,
+            Trouble::IsolateLeader,
             Trouble::Clog,
             Trouble::Freeze,
             Trouble::StallDisk,
@@ -113,9 +118,15 @@ impl Swarm {
                 troubles.push(trouble);
             }
         }
+        let voters = some(random, &[3, 3, 3, 3, 5, 5, 1]);
+        let learners: &[u64] = if voters == 1 {
+            &[0, 1, 2]
+        } else {
+            &[0, 0, 0, 1]
+        };
         Self {
-            voters: some(random, &[3, 3, 3, 3, 5, 5, 1]),
-            learners: some(random, &[0, 0, 0, 1]),
+            voters,
+            learners: some(random, learners),
             clients: random.between(1, 11),
             pre_vote: !random.one_in(4),
             quality: Quality {

@@ -37,7 +37,7 @@ use fault::Planted;
 use world::{Summary, World};
 
 /// Seeds of the smoke set.
-const SMOKE_SEEDS: u64 = 60;
+const SMOKE_SEEDS: u64 = 100;
 /// Seeds a planted fault may take to be found.
 const PLANTED_SEEDS_MAX: u64 = 40;
 

@@ -41,6 +41,8 @@ pub(crate) struct Member {
     pub(crate) tick_every: Micros,
     pub(crate) frozen_until: Micros,
     pub(crate) disk_stalled_until: Micros,
+    /// The next write is interrupted.
+    pub(crate) is_to_crash_writing: bool,
     /// Left the cluster and stopped for good.
     pub(crate) is_gone: bool,
     planted: Option<Planted>,
@@ -106,6 +108,7 @@ impl Member {
             tick_every: 0,
             frozen_until: 0,
             disk_stalled_until: 0,
+            is_to_crash_writing: false,
             is_gone: false,
             planted,
         }
@@ -148,6 +151,7 @@ impl Member {
         self.bodies_out.clear();
         self.frozen_until = 0;
         self.disk_stalled_until = 0;
+        self.is_to_crash_writing = false;
     }
 
     /// The state machine now, as a checkpoint.

@@ -46,7 +46,7 @@ impl Net {
 
     /// When the copies of a message arrive; none when it is lost.
     pub(crate) fn arrivals(
-        &mut self,
+        &self,
         message: &Message,
         now: Micros,
         random: &mut Random,

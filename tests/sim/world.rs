@@ -43,6 +43,7 @@ enum Event {
         is_delivered: bool,
     },
     Start(u64),
+    Crash(u64, u64),
     /// Left the cluster.
     Leave(u64),
     ClientCalls(u64),
@@ -224,6 +225,7 @@ impl World {
             | Event::Synced(id, incarnation)
             | Event::Apply(id, incarnation)
             | Event::CheckpointDone(id, incarnation)
+            | Event::Crash(id, incarnation)
             | Event::OfferSnapshot(id, incarnation, _)
             | Event::ReportSnapshot {
                 sender: id,
@@ -258,6 +260,7 @@ impl World {
                 self.with_core(sender, |core| core.report_snapshot(to, is_delivered));
             }
             Event::Start(id) => self.start(id),
+            Event::Crash(id, _) => self.crash(id),
             Event::Leave(id) => self.leave(id),
             Event::ClientCalls(id) => self.client_calls(id),
             Event::Request {

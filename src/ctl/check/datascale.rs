@@ -106,7 +106,7 @@ async fn write(clients: &[Client], pairs: u64, prefix: &[u8]) -> Summary {
             }
         }
     });
-    let bar = Bar::always(pairs);
+    let bar = Bar::always(pairs, "keys");
     let mut summary = Summary::default();
     while let Some(put) = made.recv().await {
         summary.add(put);
@@ -142,7 +142,7 @@ async fn read_memory(server: &str, tls: &TlsOptions) -> Result<Option<f64>, Fail
         false => None,
     };
     let body = match http_get(&Endpoint::parse(&url), "/metrics", tls.as_deref()).await {
-        Ok(body) => body,
+        Ok(answer) => answer.body,
         Err(error) => {
             say(format_args!("fetch error: Get \"{url}/metrics\": {error}"))?;
             return Ok(None);

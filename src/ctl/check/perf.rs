@@ -78,7 +78,7 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let prefix = invocation.flags.bytes("prefix");
     must_be_empty(&clients[0], &prefix, "'").await?;
     let stop = stop_on_interrupt(&clients[0], &prefix)?;
-    let bar = Arc::new(Bar::always(DURATION_SECONDS));
+    let bar = Arc::new(Bar::always(DURATION_SECONDS, "s"));
     let tick = Arc::clone(&bar);
     tokio::spawn(async move {
         for _ in 0..DURATION_SECONDS {

@@ -3,7 +3,7 @@
 //! The last word is the one being typed. Candidates come one a line, with a description after a tab; a last
 //! line `:N` tells the script what to do when there is none: 4 nothing, 0 the shell's file names.
 
-use super::help::listed_children;
+use super::help::{Reader, listed_children};
 use super::{Arg, Command, Flag, Flags, Kind, Path, find};
 
 /// What the script should do besides offering the candidates.
@@ -129,7 +129,10 @@ fn flag_names(known: &[&'static Flag], given: &Flags, typed: &str) -> Vec<String
     sorted.sort_by_key(|flag| flag.name);
     let mut names = Vec::new();
     for flag in sorted {
-        if flag.hidden || (given.is_given(flag.name) && flag.kind != Kind::List) {
+        if flag.hidden
+            || (flag.beyond && typed.len() < 4)
+            || (given.is_given(flag.name) && flag.kind != Kind::List)
+        {
             continue;
         }
         let short = flag.short.map(|letter| format!("-{letter}"));
@@ -150,7 +153,13 @@ fn words_for(path: &Path, rest: &[Arg], typed: &str) -> (Vec<String>, Directive)
     if !rest.is_empty() || (command.children.is_empty() && command.choices.is_empty()) {
         return (Vec::new(), Directive::Default);
     }
-    let children = listed_children(command);
+    // Who types the beginning of a word etcd does not have knows what comes.
+    let reader = if typed.is_empty() {
+        Reader::Script
+    } else {
+        Reader::Person
+    };
+    let children = listed_children(command, reader);
     let children = children.iter().map(|child| (child.name, child.short));
     let words = children.chain(command.choices.iter().map(|choice| (*choice, "")));
     let found =

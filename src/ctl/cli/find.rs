@@ -68,7 +68,7 @@ fn child(parent: &Command, word: &str) -> Option<&'static Command> {
     let mut matching = parent
         .children
         .iter()
-        .filter(|c| !c.hidden && c.name.starts_with(word));
+        .filter(|child| !child.hidden && !child.beyond && child.name.starts_with(word));
     match (matching.next(), matching.next()) {
         (Some(only), None) => Some(only),
         _ => None,
@@ -85,7 +85,7 @@ fn unknown(root: &Command, word: &str) -> Unknown {
     let near: Vec<_> = root
         .children
         .iter()
-        .filter(|child| !child.hidden)
+        .filter(|child| !child.hidden && !child.beyond)
         .filter(|child| child.name.starts_with(&lower) || distance(&lower, child.name) <= 2)
         .collect();
     if !near.is_empty() {
@@ -126,6 +126,11 @@ mod tests {
         children: &[&ADD],
         ..Command::NEW
     };
+    static METER: Command = Command {
+        name: "meter",
+        beyond: true,
+        ..Command::NEW
+    };
     static MOVE: Command = Command {
         name: "move-leader",
         ..Command::NEW
@@ -136,7 +141,7 @@ mod tests {
     };
     static ROOT: Command = Command {
         name: "ctl",
-        children: &[&GET, &MEMBER, &MOVE],
+        children: &[&GET, &MEMBER, &MOVE, &METER],
         persistent: &[Flag::text("user", "").short('u'), Flag::bool("hex", "")],
         ..Command::NEW
     };
@@ -174,6 +179,7 @@ mod tests {
             found("member bogus"),
             Ok(("ctl member".into(), text(&["bogus"])))
         );
+        assert_eq!(found("meter"), Ok(("ctl meter".into(), text(&[]))));
         assert_eq!(found("-- get"), Ok(("ctl".into(), text(&["--", "get"]))));
     }
 

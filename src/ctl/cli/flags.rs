@@ -20,6 +20,8 @@ pub struct Flag {
     pub values: &'static [&'static str],
     /// Not in help.
     pub hidden: bool,
+    /// etcd has no such flag: only help for people tells of it.
+    pub beyond: bool,
 }
 
 /// What values a flag takes.
@@ -64,6 +66,7 @@ impl Flag {
         help: "",
         values: &[],
         hidden: false,
+        beyond: false,
     };
 
     /// A flag that is given or not.
@@ -104,6 +107,14 @@ impl Flag {
     pub const fn short(self, letter: char) -> Self {
         Self {
             short: Some(letter),
+            ..self
+        }
+    }
+
+    /// The same, marked as one etcd does not have.
+    pub const fn beyond(self) -> Self {
+        Self {
+            beyond: true,
             ..self
         }
     }

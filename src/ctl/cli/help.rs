@@ -6,8 +6,17 @@ use super::{Command, Flag, Kind, Path};
 /// Width command names are padded to at least.
 const NAME_WIDTH_MIN: usize = 11;
 
+/// Who reads a text: what etcd does not have is left out of what scripts may compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Someone at a terminal.
+    Person,
+    /// A program.
+    Script,
+}
+
 /// What `--help` prints.
-pub fn help(path: &Path) -> String {
+pub fn help(path: &Path, reader: Reader) -> String {
     let command = path.command();
     let head = if command.long.is_empty() {
         command.short
@@ -15,13 +24,13 @@ pub fn help(path: &Path) -> String {
         command.long
     };
     match head.trim_end() {
-        "" => usage(path),
-        head => format!("{head}\n\n{}", usage(path)),
+        "" => usage(path, reader),
+        head => format!("{head}\n\n{}", usage(path, reader)),
     }
 }
 
 /// The usage block, which mistakes are answered with.
-pub fn usage(path: &Path) -> String {
+pub fn usage(path: &Path, reader: Reader) -> String {
     let command = path.command();
     let name = path.text();
     let mut out = "Usage:".to_owned();
@@ -35,16 +44,17 @@ pub fn usage(path: &Path) -> String {
         out.push_str(&format!("\n\nExamples:\n{}", command.examples));
     }
     if !command.children.is_empty() {
-        out.push_str(&commands(command));
+        out.push_str(&commands(command, reader));
     }
     let local = path
         .local_flags()
         .chain((path.0.len() > 1).then_some(&HELP));
-    let local = flag_usages(local.filter(|flag| !flag.hidden));
+    let shown = |flag: &&Flag| !flag.hidden && (!flag.beyond || reader == Reader::Person);
+    let local = flag_usages(local.filter(shown));
     if !local.is_empty() {
         out.push_str(&format!("\n\nFlags:\n{}", local.trim_end()));
     }
-    let inherited = flag_usages(path.inherited_flags().filter(|flag| !flag.hidden));
+    let inherited = flag_usages(path.inherited_flags().filter(shown));
     if !inherited.is_empty() {
         out.push_str(&format!("\n\nGlobal Flags:\n{}", inherited.trim_end()));
     }
@@ -73,19 +83,15 @@ fn use_line(path: &Path) -> String {
 }
 
 /// A command's children that are listed, by name.
-pub fn listed_children(command: &Command) -> Vec<&'static Command> {
-    let mut children: Vec<_> = command
-        .children
-        .iter()
-        .filter(|c| !c.hidden)
-        .copied()
-        .collect();
+pub fn listed_children(command: &Command, reader: Reader) -> Vec<&'static Command> {
+    let shown = |child: &&&Command| !child.hidden && (!child.beyond || reader == Reader::Person);
+    let mut children: Vec<_> = command.children.iter().filter(shown).copied().collect();
     children.sort_by_key(|child| child.name);
     children
 }
 
-fn commands(command: &Command) -> String {
-    let children = listed_children(command);
+fn commands(command: &Command, reader: Reader) -> String {
+    let children = listed_children(command, reader);
     let width = children
         .iter()
         .map(|child| child.name.len())
@@ -100,15 +106,25 @@ fn commands(command: &Command) -> String {
     let in_group = |title: &str| -> String {
         children
             .iter()
-            .filter(|child| child.group == title)
+            .filter(|child| !child.beyond && child.group == title)
             .map(line)
             .collect()
     };
-    command
+    let groups = command
         .groups
         .iter()
-        .map(|title| format!("\n\n{title}{}", in_group(title)))
-        .collect()
+        .map(|title| format!("\n\n{title}{}", in_group(title)));
+    let beyond: String = children
+        .iter()
+        .filter(|child| child.beyond)
+        .map(line)
+        .collect();
+    let beyond = if beyond.is_empty() {
+        beyond
+    } else {
+        format!("\n\nBeyond etcd{beyond}")
+    };
+    groups.chain([beyond]).collect()
 }
 
 /// A line per flag, by name.
@@ -159,6 +175,7 @@ mod tests {
         flags: &[
             Flag::int("limit", "at most").or("7"),
             Flag::text("out", "where").short('o'),
+            Flag::bool("tree", "as a tree").beyond(),
         ],
         run: Some(|_| Box::pin(async { Ok(()) })),
         ..Command::NEW
@@ -178,16 +195,23 @@ mod tests {
     };
 
     #[test]
+    fn only_people_hear_of_what_etcd_does_not_have() {
+        let path = Path(vec![&ROOT, &CHILD]);
+        assert!(!usage(&path, Reader::Script).contains("--tree"));
+        assert!(usage(&path, Reader::Person).contains("--tree"));
+    }
+
+    #[test]
     fn the_layout_is_cobras() {
         assert_eq!(
-            help(&Path(vec![&ROOT, &CHILD])),
+            help(&Path(vec![&ROOT, &CHILD]), Reader::Script),
             "a child\n\nUsage:\n  ctl child <x> [flags]\n\nFlags:\n  \
              -h, --help         help for this command\n      \
                  --limit int    at most (default 7)\n  \
              -o, --out string   where\n\nGlobal Flags:\n      --cluster   all of them\n"
         );
         assert_eq!(
-            usage(&Path(vec![&ROOT])),
+            usage(&Path(vec![&ROOT]), Reader::Script),
             "Usage:\n  ctl [command]\n\nAvailable Commands:\n  child       a child\n\nFlags:\n      \
              --cluster   all of them\n\n\
              Use \"ctl [command] --help\" for more information about a command.\n"

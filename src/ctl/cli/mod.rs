@@ -47,6 +47,9 @@ pub struct Command {
     pub choices: &'static [&'static str],
     /// Not listed anywhere.
     pub hidden: bool,
+    /// etcd has no such command: it is called by its full name only, so that no abbreviation that works with
+    /// etcd's program becomes ambiguous, and listed only for people.
+    pub beyond: bool,
 }
 
 /// What a command does.
@@ -68,6 +71,7 @@ impl Command {
         run: None,
         choices: &[],
         hidden: false,
+        beyond: false,
     };
 }
 
@@ -76,6 +80,11 @@ impl Command {
 pub struct Path(pub Vec<&'static Command>);
 
 impl Path {
+    /// The program.
+    pub fn root(&self) -> &'static Command {
+        self.0[0]
+    }
+
     /// The command meant.
     pub fn command(&self) -> &'static Command {
         self.0[self.0.len() - 1]

@@ -5,7 +5,7 @@ use crate::ctl::go::quote::quote;
 use crate::pb::KeyValueFields;
 use crate::pb::etcdserverpb::ResponseHeader;
 
-pub(super) fn header(out: Out<'_>, header: Option<ResponseHeader>, hex: bool) -> Printed {
+pub(crate) fn header(out: Out<'_>, header: Option<ResponseHeader>, hex: bool) -> Printed {
     let header = super::header_of(header);
     if hex {
         writeln!(out, "\"ClusterID\" : {:x}", header.cluster_id)?;
@@ -21,7 +21,7 @@ pub(super) fn header(out: Out<'_>, header: Option<ResponseHeader>, hex: bool) ->
 }
 
 /// A pair; `prefix` is `Prev` for one that is no more.
-pub(super) fn pair(out: Out<'_>, prefix: &str, pair: &KeyValueFields, hex: bool) -> Printed {
+pub(crate) fn pair(out: Out<'_>, prefix: &str, pair: &KeyValueFields, hex: bool) -> Printed {
     writeln!(out, "\"{prefix}Key\" : {}", quote(&pair.key))?;
     writeln!(out, "\"{prefix}CreateRevision\" : {}", pair.create_revision)?;
     writeln!(out, "\"{prefix}ModRevision\" : {}", pair.mod_revision)?;
@@ -30,25 +30,27 @@ pub(super) fn pair(out: Out<'_>, prefix: &str, pair: &KeyValueFields, hex: bool)
     lease(out, &format!("{prefix}Lease"), pair.lease, hex)
 }
 
-pub(super) fn lease(out: Out<'_>, name: &str, id: i64, hex: bool) -> Printed {
-    Ok(match hex {
+pub(crate) fn lease(out: Out<'_>, name: &str, id: i64, hex: bool) -> Printed {
+    match hex {
         true => writeln!(out, "\"{name}\" : {id:016x}")?,
         false => writeln!(out, "\"{name}\" : {id}")?,
-    })
+    }
+    Ok(())
 }
 
 /// A member id.
-pub(super) fn id(out: Out<'_>, name: &str, id: u64, hex: bool) -> Printed {
-    Ok(match hex {
+pub(crate) fn id(out: Out<'_>, name: &str, id: u64, hex: bool) -> Printed {
+    match hex {
         true => writeln!(out, "\"{name}\" : {id:x}")?,
         false => writeln!(out, "\"{name}\" : {id}")?,
-    })
+    }
+    Ok(())
 }
 
-pub(super) fn quoted(out: Out<'_>, name: &str, text: &str) -> Printed {
+pub(crate) fn quoted(out: Out<'_>, name: &str, text: &str) -> Printed {
     Ok(writeln!(out, "\"{name}\" : {}", quote(text.as_bytes()))?)
 }
 
-pub(super) fn plain(out: Out<'_>, name: &str, value: impl std::fmt::Display) -> Printed {
+pub(crate) fn plain(out: Out<'_>, name: &str, value: impl std::fmt::Display) -> Printed {
     Ok(writeln!(out, "\"{name}\" : {value}")?)
 }

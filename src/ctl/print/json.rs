@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write as _;
 
 /// A string in quotes, with the characters escaped that could end a script element.
-pub(super) fn push_text(out: &mut String, text: &str) {
+pub(in crate::ctl) fn push_text(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -29,21 +29,21 @@ pub(super) fn push_text(out: &mut String, text: &str) {
 }
 
 /// Writes one object. The plain methods leave zero values out, those in `_always` do not.
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     out: &'a mut String,
     empty: bool,
 }
 
 impl<'a> Object<'a> {
     /// Writes an object by writing its fields.
-    pub(super) fn write(out: &'a mut String, fields: impl FnOnce(&mut Object<'_>)) {
+    pub(crate) fn write(out: &'a mut String, fields: impl FnOnce(&mut Object<'_>)) {
         out.push('{');
         fields(&mut Object { out, empty: true });
         out.push('}');
     }
 
     /// The place for a value of any kind.
-    pub(super) fn value(&mut self, key: &str) -> &mut String {
+    pub(crate) fn value(&mut self, key: &str) -> &mut String {
         if !self.empty {
             self.out.push(',');
         }
@@ -54,47 +54,47 @@ impl<'a> Object<'a> {
         self.out
     }
 
-    pub(super) fn number_always(&mut self, key: &str, number: impl std::fmt::Display) {
+    pub(crate) fn number_always(&mut self, key: &str, number: impl std::fmt::Display) {
         let out = self.value(key);
         let _ = write!(out, "{number}");
     }
 
-    pub(super) fn number(&mut self, key: &str, number: impl Into<i128>) {
+    pub(crate) fn number(&mut self, key: &str, number: impl Into<i128>) {
         let number = number.into();
         if number != 0 {
             self.number_always(key, number);
         }
     }
 
-    pub(super) fn text_always(&mut self, key: &str, text: &str) {
+    pub(crate) fn text_always(&mut self, key: &str, text: &str) {
         push_text(self.value(key), text);
     }
 
-    pub(super) fn text(&mut self, key: &str, text: &str) {
+    pub(crate) fn text(&mut self, key: &str, text: &str) {
         if !text.is_empty() {
             self.text_always(key, text);
         }
     }
 
-    pub(super) fn flag(&mut self, key: &str, flag: bool) {
+    pub(crate) fn flag(&mut self, key: &str, flag: bool) {
         if flag {
             self.value(key).push_str("true");
         }
     }
 
-    pub(super) fn bytes(&mut self, key: &str, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, key: &str, bytes: &[u8]) {
         if !bytes.is_empty() {
             push_bytes(self.value(key), bytes);
         }
     }
 
-    pub(super) fn header(&mut self, key: &str, header: Option<ResponseHeader>) {
+    pub(crate) fn header(&mut self, key: &str, header: Option<ResponseHeader>) {
         if let Some(header) = header {
             Object::write(self.value(key), |object| object.header_fields(header));
         }
     }
 
-    pub(super) fn header_fields(&mut self, header: ResponseHeader) {
+    pub(crate) fn header_fields(&mut self, header: ResponseHeader) {
         self.number("cluster_id", header.cluster_id);
         self.number("member_id", header.member_id);
         self.number("revision", header.revision);
@@ -102,7 +102,7 @@ impl<'a> Object<'a> {
     }
 
     /// A list; an empty one is left out.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         key: &str,
         items: impl IntoIterator<Item = T>,
@@ -122,18 +122,18 @@ impl<'a> Object<'a> {
         out.push(']');
     }
 
-    pub(super) fn texts(&mut self, key: &str, texts: &[String]) {
+    pub(crate) fn texts(&mut self, key: &str, texts: &[String]) {
         self.list(key, texts, |out, text| push_text(out, text));
     }
 }
 
-pub(super) fn push_bytes(out: &mut String, bytes: &[u8]) {
+pub(crate) fn push_bytes(out: &mut String, bytes: &[u8]) {
     out.push('"');
     STANDARD.encode_string(bytes, out);
     out.push('"');
 }
 
-pub(super) fn push_pair(out: &mut String, pair: &KeyValueFields) {
+pub(crate) fn push_pair(out: &mut String, pair: &KeyValueFields) {
     Object::write(out, |object| {
         object.bytes("key", &pair.key);
         object.number("create_revision", pair.create_revision);
@@ -145,7 +145,7 @@ pub(super) fn push_pair(out: &mut String, pair: &KeyValueFields) {
 }
 
 /// An object with a header and nothing else.
-pub(super) fn push_header_only(out: &mut String, header: Option<ResponseHeader>) {
+pub(crate) fn push_header_only(out: &mut String, header: Option<ResponseHeader>) {
     Object::write(out, |object| object.header("header", header));
 }
 

@@ -6,17 +6,18 @@
 mod alarm;
 mod auth;
 mod endpoint;
-mod fields;
-mod json;
+pub(crate) mod fields;
+pub(crate) mod json;
 mod kv;
 mod lease;
 mod member;
-mod table;
+pub(crate) mod table;
 mod txn;
 mod watch;
 
 pub(super) use auth::{Done, RoleGet, RoleRevoked, UserGet};
 pub(super) use endpoint::{EndpointHash, EndpointHealth, EndpointStatus, MovedLeader};
+pub(super) use json::push_text;
 pub(super) use lease::{Remaining, Revoked};
 pub(super) use member::MemberChange;
 pub(super) use watch::event_type;
@@ -90,10 +91,10 @@ impl From<std::io::Error> for Trouble {
 }
 
 /// What printing a response comes to.
-pub(super) type Printed = Result<(), Trouble>;
+pub(crate) type Printed = Result<(), Trouble>;
 
 /// Where it is printed to.
-pub(super) type Out<'a> = &'a mut dyn Write;
+pub(crate) type Out<'a> = &'a mut dyn Write;
 
 /// A response that can be printed. A format without a method of its own is not supported.
 pub trait Printable {
@@ -154,12 +155,19 @@ impl Display {
 }
 
 /// A line of text on standard output, whatever the format.
-pub(super) fn say(line: impl std::fmt::Display) -> Result<(), Failure> {
+pub(crate) fn say(line: impl std::fmt::Display) -> Result<(), Failure> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
+/// Text on standard output, whatever the format.
+pub(crate) fn emit(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
 /// A line of text on standard error. Nowhere is left to report a closed one to.
-pub(super) fn complain(line: impl std::fmt::Display) {
+pub(crate) fn complain(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

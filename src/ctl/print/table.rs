@@ -3,7 +3,7 @@
 use super::{Out, Printed};
 
 /// Draws a box.
-pub(super) fn draw(out: Out<'_>, header: &[&str], rows: &[Vec<String>]) -> Printed {
+pub(crate) fn draw(out: Out<'_>, header: &[&str], rows: &[Vec<String>]) -> Printed {
     let header: Vec<_> = header
         .iter()
         .map(|name| name.replace('_', " ").to_uppercase())

@@ -313,12 +313,17 @@ impl World {
         };
         let incarnation = member.incarnation;
         let stall = member.disk_stalled_until;
+        let crashes = member.is_to_crash_writing && !self.is_healed;
         let starts_writing = !member.disk.is_busy() && member.disk.start();
         let starts_applying = !member.is_applying && !member.apply_queue.is_empty();
         member.is_applying |= starts_applying;
         if starts_writing {
             let sync = self.random.between(100, self.swarm.sync_max);
-            self.at((self.now + sync).max(stall), Event::Synced(id, incarnation));
+            let done = (self.now + sync).max(stall);
+            self.at(done, Event::Synced(id, incarnation));
+            if crashes {
+                self.after(0, done - self.now, Event::Crash(id, incarnation));
+            }
         }
         if starts_applying {
             self.after(50, self.swarm.apply_max, Event::Apply(id, incarnation));
@@ -478,7 +483,7 @@ impl World {
             return;
         };
         let applied = checkpoint.applied;
-        member.disk.set_checkpoint(checkpoint);
+        member.disk.set_checkpoint(checkpoint, catch_up);
         self.note(
             "checkpoint",
             &[id, applied],

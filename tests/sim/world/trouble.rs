@@ -1,6 +1,6 @@
 //! What goes wrong by chance, and the changes of members.
 
-use etcd::raft::Role;
+use etcd::raft::{Core, Role};
 
 use super::{Event, World};
 use crate::fault::Trouble;
@@ -36,8 +36,14 @@ impl World {
         );
         match trouble {
             Trouble::Crash => self.crash(victim),
+            Trouble::CrashWriting => {
+                if let Some(member) = self.members.get_mut(&victim) {
+                    member.is_to_crash_writing = true;
+                }
+            }
             Trouble::CrashAll => up.into_iter().for_each(|id| self.crash(id)),
             Trouble::Split => self.split(&up),
+            Trouble::IsolateLeader => self.isolate_leader(&up),
             Trouble::Clog => {
                 let Some(other) = self.random.pick(&up) else {
                     return;
@@ -67,7 +73,7 @@ impl World {
         }
     }
 
-    fn crash(&mut self, id: u64) {
+    pub(super) fn crash(&mut self, id: u64) {
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };
@@ -93,6 +99,22 @@ impl World {
         let is_one_way = self.random.one_in(3);
         self.net.split(&here, &there, is_one_way);
         self.after(SECOND / 5, 6 * SECOND, Event::Mend);
+    }
+
+    fn isolate_leader(&mut self, up: &[u64]) {
+        let Some(leader) = self.leader() else { return };
+        let others: Vec<u64> = up.iter().copied().filter(|&id| id != leader).collect();
+        let is_one_way = self.random.one_in(4);
+        self.net.split(&[leader], &others, is_one_way);
+        self.after(SECOND, 6 * SECOND, Event::Mend);
+    }
+
+    /// Somebody who leads, or thinks so.
+    fn leader(&self) -> Option<u64> {
+        self.members.values().find_map(|member| {
+            let role = member.core.as_ref()?.soft_state().role;
+            (role == Role::Leader).then_some(member.id)
+        })
     }
 
     /// A removed member stops for good, once one that stays knows of the removal durably. Before that its
@@ -127,11 +149,10 @@ impl World {
 
     /// Proposes a change at the leader, or now and then at somebody else.
     fn change_members(&mut self, somebody: u64) {
-        let leader = self.members.values().find_map(|member| {
-            let status = member.core.as_ref()?.status();
-            (status.role == Role::Leader).then_some((member, status))
-        });
-        let Some((leader, status)) = leader else {
+        let Some(leader) = self.leader().and_then(|id| self.members.get(&id)) else {
+            return;
+        };
+        let Some(status) = leader.core.as_ref().map(Core::status) else {
             return;
         };
         let at = if self.random.one_in(4) {

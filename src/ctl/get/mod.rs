@@ -1,9 +1,12 @@
 //! `get`.
 
-use super::cli::{Arg, Command, Flag, Flags, Invocation};
-use super::exit::{Failure, code};
-use super::print::Format;
+mod decode;
+mod tree;
+
 use crate::client::{ALL_KEYS, prefix_end};
+use crate::ctl::cli::{Arg, Command, Flag, Flags, Invocation};
+use crate::ctl::exit::{Failure, code};
+use crate::ctl::print::{Format, emit};
 use crate::pb::etcdserverpb::RangeRequest;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 
@@ -11,7 +14,7 @@ use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 pub(super) static COMMAND: Command = Command {
     name: "get",
     usage: "[options] <key> [range_end]",
-    group: super::commands::KEY_VALUE,
+    group: crate::ctl::commands::KEY_VALUE,
     short: "Reads a key or a range of keys",
     flags: &[
         Flag::text(
@@ -50,6 +53,8 @@ pub(super) static COMMAND: Command = Command {
             "leave out keys last changed after this revision",
         ),
         Flag::bool("stream", "have the server send the result in pieces"),
+        Flag::bool("tree", "draw the keys as a tree, with sizes").beyond(),
+        Flag::bool("decode", "lay out JSON and Kubernetes values").beyond(),
     ],
     run: Some(|invocation| Box::pin(run(invocation))),
     ..Command::NEW
@@ -64,6 +69,12 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
         true => client.range_stream(request, deadline).await?,
         false => client.range(request, deadline).await?,
     };
+    if flags.bool("tree") {
+        return emit(&tree::draw(&response.kvs));
+    }
+    if flags.bool("decode") {
+        return emit(&decode::show(&response.kvs));
+    }
     if flags.bool("count-only") && display.format != Format::Fields {
         return Err(Failure::args(
             "--count-only is only for `--write-out=fields`",
@@ -157,7 +168,7 @@ pub(super) fn is_serializable(consistency: &str, shown: &str) -> Result<bool, Fa
         "l" => Ok(false),
         "s" => Ok(true),
         _ => {
-            let shown = super::go::quote::quote(shown.as_bytes());
+            let shown = crate::ctl::go::quote::quote(shown.as_bytes());
             Err(Failure::new(
                 code::BAD_FEATURE,
                 format!("unknown consistency flag {shown}"),
