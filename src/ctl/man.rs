@@ -2,7 +2,7 @@
 
 use super::cli::{Command, Invocation, clap};
 use super::exit::{Failure, code};
-use super::{commands, version};
+use super::version;
 use std::path::Path;
 
 /// The command.
@@ -15,11 +15,11 @@ pub(super) static COMMAND: Command = Command {
     ..Command::NEW
 };
 
-async fn run(invocation: Invocation) -> Result<(), Failure> {
+pub(crate) async fn run(invocation: Invocation) -> Result<(), Failure> {
     if invocation.args.len() != 1 {
         return Err(Failure::args("__man takes one argument, a directory"));
     }
-    let program = clap::to_clap(&commands::ROOT).version(version::VERSION);
+    let program = clap::to_clap(invocation.path.root()).version(version::VERSION);
     let written = clap_mangen::generate_to(program, Path::new(invocation.text(0).as_ref()));
     written.map_err(|error| Failure::new(code::ERROR, error))
 }

@@ -25,7 +25,7 @@ mod hints;
 mod input;
 mod lease;
 mod lock;
-mod man;
+pub(crate) mod man;
 mod member;
 mod mirror;
 mod move_leader;

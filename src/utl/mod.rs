@@ -27,7 +27,7 @@ mod wal_version;
 use crate::ctl::cli::{Command, Flag, Invocation, Kind};
 use crate::ctl::exit::{Failure, code};
 use crate::ctl::print::{Display, Format, complain, say};
-use crate::ctl::{Program, explain};
+use crate::ctl::{Program, explain, man};
 use crate::logging::{Line, console_line};
 
 /// The etcd version whose behaviour this program has.
@@ -73,6 +73,7 @@ static ROOT: Command = Command {
         &VERSION_COMMAND,
         &completion::COMMAND,
         &migrate::COMMAND,
+        &MAN,
         &HELP,
     ],
     ..Command::NEW
@@ -91,6 +92,15 @@ static VERSION_COMMAND: Command = Command {
     run: Some(|_| {
         Box::pin(async { say(format_args!("etcdutl version: {VERSION}\nAPI version: 3.7")) })
     }),
+    ..Command::NEW
+};
+
+static MAN: Command = Command {
+    name: "__man",
+    usage: "<directory>",
+    short: "Writes man pages into a directory",
+    hidden: true,
+    run: Some(|invocation| Box::pin(man::run(invocation))),
     ..Command::NEW
 };
 

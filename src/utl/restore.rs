@@ -87,7 +87,8 @@ pub(super) static COMMAND: Command = Command {
             "what to write: native, for this etcd to start from, or go, for etcd in Go",
         )
         .or("native")
-        .offering(&["native", "go"]),
+        .offering(&["native", "go"])
+        .beyond(),
     ],
     run: blocking!(run),
     ..Command::NEW
