@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use etcd::config::{self, Done, EXIT_CONFIG, Run, Start};
-use etcd::logging::{self, Line};
+use etcd::logging;
 
 fn main() -> ExitCode {
     match config::of_this_process() {

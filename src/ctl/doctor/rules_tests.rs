@@ -5,7 +5,11 @@ use crate::client::Probe;
 use crate::ctl::prometheus::Metrics;
 
 fn healthy(endpoint: &str, member_id: u64) -> EndpointFacts {
-    let header = pb::ResponseHeader { cluster_id: 1, member_id, ..Default::default() };
+    let header = pb::ResponseHeader {
+        cluster_id: 1,
+        member_id,
+        ..Default::default()
+    };
     let status = pb::StatusResponse {
         header: Some(header),
         version: "3.7.1".to_owned(),
@@ -21,7 +25,10 @@ fn healthy(endpoint: &str, member_id: u64) -> EndpointFacts {
     EndpointFacts {
         endpoint: endpoint.to_owned(),
         given: true,
-        probe: Probe { speaks_tls: Some(false), ..Probe::default() },
+        probe: Probe {
+            speaks_tls: Some(false),
+            ..Probe::default()
+        },
         status: Some(status),
         read_seconds: Some(0.001),
         clock_ahead_seconds: Some(0.3),
@@ -41,8 +48,14 @@ fn member_of(id: u64) -> pb::Member {
 }
 
 fn cluster_of_three() -> Facts {
-    let endpoints = (1..=3).map(|id| healthy(&format!("http://10.0.0.{id}:2379"), id)).collect();
-    Facts { endpoints, members: (1..=3).map(member_of).collect(), ..Facts::default() }
+    let endpoints = (1..=3)
+        .map(|id| healthy(&format!("http://10.0.0.{id}:2379"), id))
+        .collect();
+    Facts {
+        endpoints,
+        members: (1..=3).map(member_of).collect(),
+        ..Facts::default()
+    }
 }
 
 fn certificate(seconds_left: i64) -> Certificate {
@@ -71,7 +84,10 @@ fn status(facts: &mut Facts, index: usize) -> &mut pb::StatusResponse {
 fn down(facts: &mut Facts, index: usize, why: &str) {
     let endpoint = &mut facts.endpoints[index];
     endpoint.status = None;
-    endpoint.probe = Probe { unreachable: Some(why.to_owned()), ..Probe::default() };
+    endpoint.probe = Probe {
+        unreachable: Some(why.to_owned()),
+        ..Probe::default()
+    };
 }
 
 #[test]
@@ -130,7 +146,10 @@ fn faults_of_certificates() {
         with_certificate(facts, certificate(-3 * DAY_SECONDS));
     });
     seeded(&["certificate-not-yet-valid"], |facts| {
-        let early = Certificate { seconds_until_valid: 60, ..certificate(400 * DAY_SECONDS) };
+        let early = Certificate {
+            seconds_until_valid: 60,
+            ..certificate(400 * DAY_SECONDS)
+        };
         with_certificate(facts, early);
     });
     seeded(&["certificate-expires-soon"], |facts| {
@@ -145,12 +164,16 @@ fn faults_of_certificates() {
         let endpoint = with_certificate(facts, certificate(400 * DAY_SECONDS));
         endpoint.probe.distrust = Some("invalid peer certificate: UnknownIssuer".to_owned());
     });
-    seeded(&["client-certificate-rejected", "quorum-at-risk"], |facts| {
-        let endpoint = with_certificate(facts, certificate(400 * DAY_SECONDS));
-        endpoint.status = None;
-        endpoint.error = Some("context deadline exceeded".to_owned());
-        endpoint.connection_error = Some("received fatal alert: CertificateRequired".to_owned());
-    });
+    seeded(
+        &["client-certificate-rejected", "quorum-at-risk"],
+        |facts| {
+            let endpoint = with_certificate(facts, certificate(400 * DAY_SECONDS));
+            endpoint.status = None;
+            endpoint.error = Some("context deadline exceeded".to_owned());
+            endpoint.connection_error =
+                Some("received fatal alert: CertificateRequired".to_owned());
+        },
+    );
     seeded(&["certificate-expired"], |facts| {
         facts.client_certificate = Some(("client.crt".to_owned(), certificate(-DAY_SECONDS)));
     });
@@ -169,26 +192,43 @@ fn faults_of_members() {
     seeded(&["read-failed"], |facts| {
         facts.endpoints[0].read_error = Some("etcdserver: request timed out".to_owned());
     });
-    seeded(&["apply-lag"], |facts| status(facts, 0).raft_applied_index = 3000);
+    seeded(&["apply-lag"], |facts| {
+        status(facts, 0).raft_applied_index = 3000
+    });
     seeded(&["member-behind"], |facts| {
         status(facts, 0).raft_index = 3000;
         status(facts, 0).raft_applied_index = 3000;
     });
-    seeded(&["version-skew"], |facts| status(facts, 2).version = "3.6.0".to_owned());
-    seeded(&["leader-disagreement"], |facts| status(facts, 2).leader = 2);
+    seeded(&["version-skew"], |facts| {
+        status(facts, 2).version = "3.6.0".to_owned()
+    });
+    seeded(&["leader-disagreement"], |facts| {
+        status(facts, 2).leader = 2
+    });
     seeded(&["different-clusters"], |facts| {
         let header = status(facts, 2).header.as_mut().unwrap();
         header.cluster_id = 7;
     });
     seeded(&["downgrade-active"], |facts| {
-        status(facts, 0).downgrade_info =
-            Some(pb::DowngradeInfo { enabled: true, target_version: "3.6.0".to_owned() });
+        status(facts, 0).downgrade_info = Some(pb::DowngradeInfo {
+            enabled: true,
+            target_version: "3.6.0".to_owned(),
+        });
     });
-    seeded(&["quorum-at-risk", "member-unstarted", "even-members"], |facts| {
-        facts.members.push(pb::Member { name: String::new(), ..member_of(4) });
-    });
+    seeded(
+        &["quorum-at-risk", "member-unstarted", "even-members"],
+        |facts| {
+            facts.members.push(pb::Member {
+                name: String::new(),
+                ..member_of(4)
+            });
+        },
+    );
     seeded(&["learner"], |facts| {
-        facts.members.push(pb::Member { is_learner: true, ..member_of(4) });
+        facts.members.push(pb::Member {
+            is_learner: true,
+            ..member_of(4)
+        });
     });
     seeded(&["advertised-loopback"], |facts| {
         facts.members[1].client_ur_ls = vec!["http://localhost:2379".to_owned()];
@@ -208,25 +248,37 @@ fn faults_of_space_and_alarms() {
     seeded(&["quota-forecast"], |facts| {
         status(facts, 0).db_size = 1_000_000_000;
         status(facts, 0).db_size_in_use = 1_000_000_000;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
         let start = now.as_secs() - 2 * DAY_SECONDS as u64;
         let metrics = format!("process_start_time_seconds {start}\n");
         facts.endpoints[0].metrics = Some(Metrics::new(metrics));
     });
-    seeded(&["fragmented"], |facts| status(facts, 0).db_size = 1_000_000_000);
-    for (alarm, code) in
-        [(pb::AlarmType::Nospace, "alarm-nospace"), (pb::AlarmType::Corrupt, "alarm-corrupt")]
-    {
+    seeded(&["fragmented"], |facts| {
+        status(facts, 0).db_size = 1_000_000_000
+    });
+    for (alarm, code) in [
+        (pb::AlarmType::Nospace, "alarm-nospace"),
+        (pb::AlarmType::Corrupt, "alarm-corrupt"),
+    ] {
         seeded(&[code], |facts| {
-            facts.alarms.push(pb::AlarmMember { member_id: 2, alarm: alarm as i32 });
+            facts.alarms.push(pb::AlarmMember {
+                member_id: 2,
+                alarm: alarm as i32,
+            });
         });
     }
 }
 
 #[test]
 fn faults_of_time() {
-    seeded(&["clock-skew"], |facts| facts.endpoints[0].clock_ahead_seconds = Some(-30.0));
-    seeded(&["slow-read"], |facts| facts.endpoints[0].read_seconds = Some(0.5));
+    seeded(&["clock-skew"], |facts| {
+        facts.endpoints[0].clock_ahead_seconds = Some(-30.0)
+    });
+    seeded(&["slow-read"], |facts| {
+        facts.endpoints[0].read_seconds = Some(0.5)
+    });
     for (metric, code) in [
         ("etcd_disk_wal_fsync_duration_seconds", "slow-fsync"),
         ("etcd_disk_backend_commit_duration_seconds", "slow-commit"),
