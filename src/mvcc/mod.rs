@@ -40,6 +40,8 @@ mod write;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod script;
+#[cfg(test)]
 mod tests;
 
 pub use changes::{Changes, PastChange};
