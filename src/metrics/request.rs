@@ -2,6 +2,7 @@
 
 use super::family::{Buckets, Family, Kind, LabelPair, Series, labels};
 use super::value::{Collect, Histogram};
+use crate::pb::etcdserverpb::InternalRaftRequest;
 
 macro_rules! requests {
     ($($name:ident)+) => {
@@ -34,6 +35,52 @@ requests! {
     AuthRoleRevokePermission
     ClusterVersionSet ClusterMemberAttrSet DowngradeInfoSet DowngradeVersionTest
     Unknown
+}
+
+impl Request {
+    /// The kind of a request in the log.
+    pub fn of(request: &InternalRaftRequest) -> Self {
+        macro_rules! first_set {
+            ($($field:ident => $kind:ident)+) => {
+                match request {
+                    $(InternalRaftRequest { $field: Some(_), .. } => Request::$kind,)+
+                    _ => Request::Unknown,
+                }
+            };
+        }
+        first_set! {
+            put => Put
+            txn => Txn
+            delete_range => DeleteRange
+            range => Range
+            compaction => Compaction
+            lease_grant => LeaseGrant
+            lease_revoke => LeaseRevoke
+            lease_checkpoint => LeaseCheckpoint
+            alarm => Alarm
+            authenticate => Authenticate
+            auth_enable => AuthEnable
+            auth_disable => AuthDisable
+            auth_status => AuthStatus
+            auth_user_add => AuthUserAdd
+            auth_user_delete => AuthUserDelete
+            auth_user_change_password => AuthUserChangePassword
+            auth_user_grant_role => AuthUserGrantRole
+            auth_user_revoke_role => AuthUserRevokeRole
+            auth_user_get => AuthUserGet
+            auth_user_list => AuthUserList
+            auth_role_add => AuthRoleAdd
+            auth_role_delete => AuthRoleDelete
+            auth_role_get => AuthRoleGet
+            auth_role_list => AuthRoleList
+            auth_role_grant_permission => AuthRoleGrantPermission
+            auth_role_revoke_permission => AuthRoleRevokePermission
+            cluster_version_set => ClusterVersionSet
+            cluster_member_attr_set => ClusterMemberAttrSet
+            downgrade_info_set => DowngradeInfoSet
+            downgrade_version_test => DowngradeVersionTest
+        }
+    }
 }
 
 /// One histogram per kind of request and outcome; a series shows from its first observation.

@@ -264,3 +264,23 @@ fn values_held_elsewhere_are_asked_for_at_each_gather() {
     metrics.scraped("200");
     assert!(text(&metrics).contains("promhttp_metric_handler_requests_total{code=\"200\"} 1\n"));
 }
+
+#[test]
+fn requests_in_the_log_have_their_kind() {
+    use crate::pb::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest, PutRequest};
+    let none = InternalRaftRequest::default;
+    assert_eq!(Request::of(&none()), Request::Unknown);
+    let put = InternalRaftRequest {
+        put: Some(PutRequest::default()),
+        ..none()
+    };
+    assert_eq!(Request::of(&put), Request::Put);
+    let lease_revoke = Some(Box::new(LeaseRevokeRequest::default()));
+    assert_eq!(
+        Request::of(&InternalRaftRequest {
+            lease_revoke,
+            ..none()
+        }),
+        Request::LeaseRevoke
+    );
+}
