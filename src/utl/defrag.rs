@@ -60,7 +60,8 @@ fn defragment_go(go: GoFile, path: &Path) -> Result<Size, String> {
 fn go_size(file: &File) -> Result<Size, String> {
     let pages = file.pages_in_use().map_err(|error| error.to_string())?;
     Ok(Size {
-        allocated_bytes: file.file_bytes(),
+        // Without the unused end, which etcd does not count either.
+        allocated_bytes: file.high_water_pages() * file.page_bytes(),
         in_use_bytes: pages * file.page_bytes(),
     })
 }

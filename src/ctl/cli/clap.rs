@@ -23,7 +23,9 @@ pub fn to_clap(command: &Command) -> clap::Command {
         let choices = PossibleValuesParser::new(command.choices);
         out = out.arg(clap::Arg::new("argument").value_parser(choices));
     }
-    let own = command.flags.iter().map(|flag| arg(flag, false));
+    // clap brings its own.
+    let own = command.flags.iter().filter(|flag| flag.name != "help");
+    let own = own.map(|flag| arg(flag, false));
     out = out
         .args(own)
         .args(command.persistent.iter().map(|flag| arg(flag, true)));
