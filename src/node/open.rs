@@ -45,7 +45,6 @@ pub(crate) struct Opened {
 
 /// Opens the data directory, or makes one for a new member.
 pub(crate) fn open(settings: &Settings) -> Result<Opened, Failure> {
-    refuse_foreign_data(settings)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let (store, loaded) = open_store(settings)?;
     let (mut wal, recovered, at) = open_log(settings, disk, &loaded)?;
@@ -98,19 +97,6 @@ fn failed(reason: impl std::fmt::Display) -> Failure {
         thread: "start",
         reason: reason.to_string(),
     }
-}
-
-/// etcd's own database without ours: taking over needs a tool, not a guess.
-fn refuse_foreign_data(settings: &Settings) -> Result<(), Failure> {
-    let theirs = settings.member_dir.join("snap").join("db");
-    if theirs.exists() && !settings.member_dir.join("state.redb").exists() {
-        return Err(failed(format!(
-            "{} is a database of etcd itself, which this release does not take over in place: \
-             save a snapshot from the running etcd and restore it with etcdutl snapshot restore",
-            theirs.display()
-        )));
-    }
-    Ok(())
 }
 
 fn open_store(settings: &Settings) -> Result<(Store, Loaded), Failure> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Failure;
 use super::shared::Shared;
@@ -14,6 +14,8 @@ use crate::wal::{Wal, WalError};
 
 /// Writes merged into one fsync.
 const GROUP_WRITES_MAX: usize = 1024;
+/// Without work the thread goes round this often, so that a watchdog sees it alive.
+const IDLE_ROUND: Duration = Duration::from_secs(1);
 /// An fsync that takes longer is worth a warning.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
 
@@ -50,12 +52,19 @@ pub(crate) struct WalLoop {
 impl WalLoop {
     /// Runs until it is told to stop or the disk fails.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
-        while let Ok(task) = self.tasks.recv() {
-            if !self.round(task).map_err(|error| Failure {
-                thread: "wal",
-                reason: error.to_string(),
-            })? {
-                break;
+        loop {
+            match self.tasks.recv_timeout(IDLE_ROUND) {
+                Ok(task) => {
+                    let go_on = self.round(task).map_err(|error| Failure {
+                        thread: "wal",
+                        reason: error.to_string(),
+                    })?;
+                    if !go_on {
+                        break;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
             self.shared.wal_rounds.fetch_add(1, Ordering::Relaxed);
         }

@@ -75,7 +75,9 @@ pub(super) fn check_data_dir(config: &Config) -> Result<(), String> {
     let probe = directory.join(".touch");
     let made = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&probe, b""));
     let _ = std::fs::remove_file(&probe);
-    let Err(error) = made else { return Ok(()) };
+    let Err(error) = made else {
+        return refuse_foreign_data(config);
+    };
     let hint = match error.kind() {
         ErrorKind::ReadOnlyFilesystem => format!(
             "; under systemd add a drop-in with ReadWritePaths={} to the unit",
@@ -92,5 +94,33 @@ pub(super) fn check_data_dir(config: &Config) -> Result<(), String> {
     Err(format!(
         "cannot write to data directory {}: {error}{hint}",
         directory.display()
+    ))
+}
+
+/// Where packages of etcd itself keep a member below what is this server's data directory.
+const OTHER_PACKAGES_DIRECTORIES: [&str; 2] = ["default", "default.etcd"];
+
+/// Refuses to start empty beside the data of an etcd, or on top of it: taking over needs a tool, not a guess.
+fn refuse_foreign_data(config: &Config) -> Result<(), String> {
+    let own = config.member.member_dir();
+    let beside = OTHER_PACKAGES_DIRECTORIES
+        .map(|name| config.member.data_dir.join(name).join("member"))
+        .into_iter()
+        .filter(|_| !own.exists());
+    let mut candidates = std::iter::once(own.clone()).chain(beside);
+    let foreign = candidates.find(|member| {
+        member.join("snap").join("db").exists() && !member.join("state.redb").exists()
+    });
+    let Some(foreign) = foreign else {
+        return Ok(());
+    };
+    let database = foreign.join("snap").join("db");
+    Err(format!(
+        "{} is the database of an etcd, which this release does not take over in place. Stop that etcd, \
+         move its directory {} away, then: etcdutl snapshot restore --skip-hash-check \
+         <moved>/member/snap/db --data-dir {} (or restore a snapshot saved from it)",
+        database.display(),
+        foreign.parent().unwrap_or(&foreign).display(),
+        config.member.data_dir.display(),
     ))
 }
