@@ -236,7 +236,7 @@ impl Generator {
     }
 
     fn txn(&mut self, depth: u32) -> pb::TxnRequest {
-        let mut ops = |generator: &mut Self| {
+        let ops = |generator: &mut Self| {
             let count = generator.random.random_range(0..4);
             (0..count).map(|_| generator.op(depth)).collect::<Vec<_>>()
         };

@@ -6,6 +6,8 @@
 //! A seed decides every call: ranges with every option, puts, deletes, nested transactions, compactions, leases and
 //! watchers, with provoked errors among them. At the end of a seed both histories must have the same HashKV.
 
+#![allow(unreachable_pub)] // Modules of one test binary.
+
 mod calls;
 #[path = "../it/member.rs"]
 #[allow(dead_code)]

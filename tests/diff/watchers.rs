@@ -64,8 +64,8 @@ impl Watchers {
         if ours == theirs {
             return Ok(());
         }
-        let ids = ours.keys().chain(theirs.keys());
-        let different = ids.filter(|id| ours.get(id) != theirs.get(id)).next();
+        let mut ids = ours.keys().chain(theirs.keys());
+        let different = ids.find(|id| ours.get(id) != theirs.get(id));
         Err(format!(
             "watcher {different:?} at revision {revision}\n  ours {:?}\n  etcd {:?}",
             different.and_then(|id| ours.get(id)),

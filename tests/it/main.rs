@@ -1,5 +1,8 @@
 //! Tests against real processes: one module per theme, one member per scenario.
 
+#![allow(unreachable_pub)] // Modules of one test binary.
+
+mod durability;
 mod golden_requests;
 mod member;
 mod rpc;

@@ -19,7 +19,8 @@ const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
-    let files = ["etcdserverpb/rpc.proto", "grpc/health/v1/health.proto"].map(|file| root.join(file));
+    let files =
+        ["etcdserverpb/rpc.proto", "grpc/health/v1/health.proto"].map(|file| root.join(file));
     let set = protox::compile(files, [root]).expect("proto files compile");
     DescriptorPool::from_file_descriptor_set(set).expect("descriptors")
 });
