@@ -29,7 +29,7 @@ FISH_COMPLETION_DIR ?= $(PREFIX)/share/fish/vendor_completions.d
 # yes: also what systemd 254 and newer understands.
 SYSTEMD_254 ?= no
 
-.PHONY: help run build release test lint fmt sim bench diff fuzz install ci packages lab-test docs clean
+.PHONY: help run build release test lint fmt sim bench diff install ci packages lab-test clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -58,6 +58,15 @@ fmt:
 ## sim        simulate $(SEEDS) clusters with faults
 sim: deps
 	$(CARGO) test --quiet --test sim -- --seeds $(SEEDS)
+
+## bench      measure against ETCD=path in turn on this disk; without it only ours
+bench: deps
+	$(CARGO) build --release --features bench --bins
+	$(RELEASE)/etcd-bench compare --ours $(RELEASE)/etcd $(if $(ETCD),--etcd $(ETCD))
+
+## diff       the same calls to ours and to ETCD=path; answers must be equal
+diff: deps
+	$(CARGO) test --quiet --test diff -- --etcd $(ETCD)
 
 build: deps
 	$(CARGO) build
