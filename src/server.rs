@@ -64,7 +64,11 @@ pub fn run(config: Config) -> ExitCode {
                 Stop::Failure(text) => (text, EXIT_FAILURE),
             };
             Notifier::default().failed(errno(&text), &text);
-            logging::emit(Line::fatal("discovery failed").with("error", text.as_str()));
+            let mut line = Line::fatal("discovery failed").with("error", text.as_str());
+            if code == EXIT_CONFIG {
+                line = line.message_id(logging::message_id::CONFIGURATION_WRONG);
+            }
+            logging::emit(line);
             ExitCode::from(code)
         }
     };

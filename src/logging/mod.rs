@@ -42,6 +42,7 @@ mod fields;
 mod journal;
 mod level;
 mod line;
+pub mod message_id;
 mod options;
 mod rotate;
 mod sample;

@@ -213,7 +213,7 @@ impl ApplyLoop {
                 return None;
             }
             Effect::ConfigurationDecided(change) => self.configure(change),
-            Effect::TermStarted
+            Effect::TermStarted(_)
             | Effect::QuotaExceeded
             | Effect::MembershipChanged
             | Effect::AlarmsChanged => {}

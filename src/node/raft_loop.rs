@@ -444,8 +444,12 @@ fn answer(reply: Option<super::pending::Reply>, error: NodeError) {
 
 fn log(line: &LogLine) {
     match line.level {
-        LineLevel::Info => tracing::info!(logger = "raft", "{}", line.text),
-        LineLevel::Warn => tracing::warn!(logger = "raft", "{}", line.text),
-        LineLevel::Error => tracing::error!(logger = "raft", "{}", line.text),
+        LineLevel::Info if line.text.contains(" elected leader ") => {
+            let message_id = crate::logging::message_id::LEADER_CHANGED;
+            tracing::info!(target: "raft", message_id, "{}", line.text);
+        }
+        LineLevel::Info => tracing::info!(target: "raft", "{}", line.text),
+        LineLevel::Warn => tracing::warn!(target: "raft", "{}", line.text),
+        LineLevel::Error => tracing::error!(target: "raft", "{}", line.text),
     }
 }

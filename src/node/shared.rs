@@ -127,10 +127,9 @@ impl Shared {
         self.term_started.load(Ordering::Acquire) == self.term.load(Ordering::Acquire)
     }
 
-    /// The first entry of the current term was applied.
-    pub(crate) fn mark_term_started(&self) {
-        self.term_started
-            .store(self.published.load().applied_term, Ordering::Release);
+    /// The first entry of a term was applied.
+    pub(crate) fn mark_term_started(&self, term: u64) {
+        self.term_started.fetch_max(term, Ordering::AcqRel);
     }
 
     /// Wakes the raft thread to look at the marks. When its inbox is full it is awake anyway.

@@ -130,12 +130,13 @@ pub(crate) async fn follow_effects(
         match effect {
             Effect::QuotaExceeded => {
                 tracing::warn!(
+                    message_id = crate::logging::message_id::QUOTA_EXCEEDED,
                     "quota-size-bytes" = shared.settings.quota_bytes.unwrap_or_default(),
                     "message exceeded backend quota; raising alarm"
                 );
                 raise_no_space(&shared, &node).await;
             }
-            Effect::TermStarted => shared.mark_term_started(),
+            Effect::TermStarted(term) => shared.mark_term_started(term),
             _ => {}
         }
     }

@@ -135,6 +135,7 @@ impl WalLoop {
         metrics::global().wal_fsync.observe_duration(took);
         if took > SLOW_SYNC {
             tracing::warn!(
+                message_id = crate::logging::message_id::SLOW_FSYNC,
                 took = %crate::logging::GoDuration::from(took),
                 "expected-duration" = %crate::logging::GoDuration::from(SLOW_SYNC),
                 "slow fdatasync"

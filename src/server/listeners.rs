@@ -179,9 +179,18 @@ impl Serving {
 
     /// Re-reads certificates, keys, CAs and CRLs; what cannot be read leaves the old in force.
     pub(super) fn reload_certificates(&self) {
-        for tls in [&self.client_tls, &self.peer_tls].into_iter().flatten() {
-            if let Err(error) = tls.reload() {
-                tracing::error!(%error, "kept the certificates in force: the new ones cannot be used");
+        use crate::logging::message_id;
+        for tls in self.tls() {
+            match tls.reload() {
+                Ok(()) => tracing::info!(
+                    message_id = message_id::CERTIFICATES_RELOADED,
+                    "read certificates again"
+                ),
+                Err(error) => tracing::error!(
+                    message_id = message_id::CERTIFICATES_KEPT,
+                    %error,
+                    "kept the certificates in force: the new ones cannot be used"
+                ),
             }
         }
     }
