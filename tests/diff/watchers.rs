@@ -14,6 +14,8 @@ use crate::calls::channel;
 
 /// How long a stream may take to deliver what has happened.
 const SETTLE_MAX: Duration = Duration::from_secs(20);
+/// Both have served a new watcher's past after this long.
+const CATCH_UP: Duration = Duration::from_millis(120);
 /// A quiet stream is read this long before it counts as settled.
 const QUIET: Duration = Duration::from_millis(400);
 
@@ -42,9 +44,10 @@ impl Watchers {
     pub async fn send(&mut self, request: pb::WatchRequest) {
         let _ = self.ours.requests.send(request.clone()).await;
         let _ = self.theirs.requests.send(request).await;
-        // Creation takes effect at the server's current revision; let both get there before the next call.
-        self.ours.read(Duration::from_millis(5)).await;
-        self.theirs.read(Duration::from_millis(5)).await;
+        // etcd looks after watchers that start in the past every 100 ms; a compaction before that would cancel
+        // one which ours has served already.
+        self.ours.read(CATCH_UP).await;
+        self.theirs.read(CATCH_UP).await;
     }
 
     /// Reads until both have fallen silent, then compares.
