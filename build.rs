@@ -4,6 +4,7 @@ use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
+    println!("cargo::rustc-env=COMPILER={}", compiler());
     let root = Path::new("proto");
     let files = [
         "mvccpb/kv.proto",
@@ -30,6 +31,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_transport(true)
         .compile_fds_with_config(descriptors, prost)?;
     Ok(())
+}
+
+/// The compiler's name and version, such as `rustc 1.90.0`: etcd's metrics tell theirs.
+fn compiler() -> String {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = std::process::Command::new(rustc).arg("--version").output();
+    let text = output.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+    );
+    let words: Vec<&str> = text.split_whitespace().take(2).collect();
+    match words.as_slice() {
+        [] => "rustc".to_owned(),
+        words => words.join(" "),
+    }
 }
 
 /// Fields of `InternalRaftRequest` that no hot path reads.

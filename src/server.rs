@@ -211,7 +211,7 @@ async fn watchdog(notifier: Arc<Notifier>, node: NodeHandle) {
             apply: progress.apply_rounds,
             log: progress.wal_rounds,
             log_write_age: Duration::from_millis(progress.wal_write_milliseconds),
-            long_work: 0,
+            long_work: progress.checkpoint_steps,
         }
     })
     .await;

@@ -102,6 +102,16 @@ pub const GATES: &[Gate] = &[
     ),
 ];
 
+impl Stage {
+    /// As metrics tell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Alpha => "ALPHA",
+            Stage::Beta => "BETA",
+        }
+    }
+}
+
 /// Which gates have been switched, and so which are on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeatureGates {
@@ -153,6 +163,14 @@ impl FeatureGates {
             }
         }
         Ok(Self { switched })
+    }
+
+    /// Every gate with its stage and whether it is on, the collective ones first.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, Stage, bool)> + '_ {
+        let collective = [(ALL_ALPHA, Stage::Alpha), (ALL_BETA, Stage::Beta)];
+        let gates = GATES.iter().map(|gate| (gate.name, gate.stage));
+        let all = collective.into_iter().chain(gates);
+        all.map(|(name, stage)| (name, stage, self.enabled(name)))
     }
 
     /// Gates that are switched on although this release does not act on them yet.

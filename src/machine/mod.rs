@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::alarm::Alarms;
 use crate::lease::{LeaseError, Table};
 use crate::membership::{Membership, MembershipError};
-use crate::mvcc::{Mvcc, MvccError, View};
+use crate::mvcc::{Mvcc, MvccError, Operations, View};
 use crate::pb::etcdserverpb::{
     AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseCheckpointResponse,
     LeaseGrantResponse, LeaseRevokeResponse, Member, PutResponse, RangeResponse, TxnResponse,
@@ -252,6 +252,11 @@ impl Machine {
     /// The lease table.
     pub fn leases(&self) -> &Table {
         &self.leases
+    }
+
+    /// What writes have done to keys since the start.
+    pub fn operations(&self) -> Operations {
+        self.mvcc.operations()
     }
 
     /// Changes of keys that no checkpoint has yet.

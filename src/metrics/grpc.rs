@@ -159,6 +159,10 @@ pub struct GrpcMethod {
     pub received: Counter,
     /// Messages written to clients.
     pub sent: Counter,
+    /// Bytes of the messages read, after decompression.
+    received_bytes: Counter,
+    /// Bytes of the messages written, before compression.
+    sent_bytes: Counter,
     handled: [Counter; CODES],
     handling: Histogram,
 }
@@ -173,9 +177,36 @@ impl GrpcMethod {
             started: Counter::new(),
             received: Counter::new(),
             sent: Counter::new(),
+            received_bytes: Counter::new(),
+            sent_bytes: Counter::new(),
             handled: [const { Counter::new() }; CODES],
             handling: Histogram::new(HANDLING_BOUNDS),
         }
+    }
+
+    /// Counts the end of a client's messages: for etcd's library the attempt to read one more is a message, too,
+    /// where a call may have many.
+    pub fn received_end(&self) {
+        if self.kind == BIDI_STREAM {
+            self.received.inc();
+        }
+    }
+
+    /// Counts the refusal of a unary call, which is a message for etcd's library.
+    pub fn sent_refusal(&self) {
+        self.sent.inc();
+    }
+
+    /// Counts a message read from a client.
+    pub fn received(&self, bytes: usize) {
+        self.received.inc();
+        self.received_bytes.add(bytes as u64);
+    }
+
+    /// Counts a message written to a client.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.inc();
+        self.sent_bytes.add(bytes as u64);
     }
 
     /// Counts a call that ended with this code after `seconds`. The duration shows only where
@@ -269,6 +300,13 @@ impl GrpcMethods {
             family.series = shown().map(series).collect::<Vec<Series>>();
             out.push(family);
         }
+        for (name, help, of) in BYTES {
+            let mut family = Family::new(name, help, Kind::Counter);
+            let total: u64 = self.methods.iter().map(|row| of(row).get()).sum();
+            let series = Series::number(Kind::Counter, Vec::new(), total as f64);
+            family.series.push(series);
+            out.push(family);
+        }
         for (name, help, of) in NUMBERS {
             let mut family = Family::new(name, help, Kind::Counter);
             let series = |row: &GrpcMethod| of(row).series(labels(LABELS, row.labels()));
@@ -279,6 +317,20 @@ impl GrpcMethods {
 }
 
 type Number = (&'static str, &'static str, fn(&GrpcMethod) -> &Counter);
+
+/// Sums over all methods.
+const BYTES: [Number; 2] = [
+    (
+        "etcd_network_client_grpc_received_bytes_total",
+        "Bytes of messages read from gRPC clients.",
+        |row| &row.received_bytes,
+    ),
+    (
+        "etcd_network_client_grpc_sent_bytes_total",
+        "Bytes of messages written to gRPC clients.",
+        |row| &row.sent_bytes,
+    ),
+];
 
 const NUMBERS: [Number; 3] = [
     (

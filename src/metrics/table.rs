@@ -123,8 +123,6 @@ families! {
     ranges: Counter = Counter::new(), "etcd_mvcc_range_total", "Range reads.";
     txns: Counter = Counter::new(), "etcd_mvcc_txn_total", "Transactions.";
     active_peers: Labelled<Gauge> = Labelled::new(&["Local", "Remote"], Gauge::new), "etcd_network_active_peers", "Peers with an open stream.";
-    grpc_received_bytes: Counter = Counter::new(), "etcd_network_client_grpc_received_bytes_total", "Bytes of messages read from gRPC clients.";
-    grpc_sent_bytes: Counter = Counter::new(), "etcd_network_client_grpc_sent_bytes_total", "Bytes of messages written to gRPC clients.";
     disconnected_peers: Labelled<Counter> = Labelled::new(&["Local", "Remote"], Counter::new), "etcd_network_disconnected_peers_total", "Connections to peers that were lost.";
     known_peers: Labelled<Gauge> = Labelled::new(&["Local", "Remote"], Gauge::new), "etcd_network_known_peers", "1 for each member known, this one included.";
     peer_received_bytes: Labelled<Counter> = Labelled::new(&["From"], Counter::new), "etcd_network_peer_received_bytes_total", "Bytes received from peers.";

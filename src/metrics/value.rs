@@ -2,7 +2,7 @@
 //!
 //! Relaxed is enough: a scrape wants numbers that are each right, not a moment in time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -27,6 +27,11 @@ impl Counter {
     /// Counts `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Takes over a count that somebody else keeps.
+    pub fn advance_to(&self, count: u64) {
+        self.0.fetch_max(count, Relaxed);
     }
 
     /// The count so far.
@@ -257,6 +262,20 @@ impl Labelled<Gauge> {
     }
 }
 
+impl Labelled<Gauge> {
+    /// Sets the series with these label values to 1, and every other one to 0.
+    pub fn set_ones(&self, ones: impl IntoIterator<Item = Vec<String>>) {
+        let ones: BTreeSet<Vec<String>> = ones.into_iter().collect();
+        for (values, gauge) in self.series.read().iter() {
+            gauge.set(i64::from(ones.contains(values)));
+        }
+        for values in &ones {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            self.with(&values).set(1);
+        }
+    }
+}
+
 /// A field of the table that can be gathered.
 pub(super) trait Collect {
     /// Appends the family, unless it has no series.
@@ -329,6 +348,15 @@ mod tests {
         assert_eq!(later.quantile_since(&earlier, 0.5), Some(2.0));
         assert_eq!(later.quantile_since(&earlier, 0.99), Some(4.0));
         assert_eq!(later.quantile_since(&earlier, 1.0), Some(4.0));
+    }
+
+    #[test]
+    fn what_is_no_longer_so_stays_as_a_zero() {
+        let family = Labelled::new(&["To"], Gauge::new);
+        family.set_ones([vec!["1".to_owned()], vec!["2".to_owned()]]);
+        family.set_ones([vec!["2".to_owned()], vec!["3".to_owned()]]);
+        let values = ["1", "2", "3"].map(|id| family.with(&[id]).get());
+        assert_eq!(values, [0, 1, 1]);
     }
 
     #[test]

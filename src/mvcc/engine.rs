@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::MvccError;
+use super::operations::Operations;
 use super::record::stored_bytes;
 use super::tree::Tree;
 use super::txn::Checks;
@@ -30,6 +31,7 @@ pub struct Mvcc {
     pub(super) live_bytes: u64,
     /// Room for the changes of the next write.
     pub(super) changes: Vec<Change>,
+    pub(super) operations: Operations,
 }
 
 /// How far the removal of compacted revisions is.
@@ -59,6 +61,7 @@ impl Mvcc {
             stored_bytes: 0,
             live_bytes: 0,
             changes: Vec::new(),
+            operations: Operations::default(),
         }
     }
 
@@ -81,6 +84,11 @@ impl Mvcc {
     /// The part of [`stored_bytes`](Self::stored_bytes) that pairs which are alive take.
     pub fn live_bytes(&self) -> u64 {
         self.live_bytes
+    }
+
+    /// What writes have done since the start.
+    pub fn operations(&self) -> Operations {
+        self.operations
     }
 
     /// The state as it is now, for readers. Cheap: take one after every batch of writes.

@@ -27,6 +27,7 @@ mod history;
 mod keys;
 mod leaf;
 mod load;
+mod operations;
 mod prune;
 mod range;
 mod read;
@@ -51,6 +52,7 @@ pub use check::{
 pub use engine::{Applied, Mvcc, Pruned};
 pub use hash::{CompactionHashes, KvHash};
 pub use load::CompactMarks;
+pub use operations::Operations;
 pub use range::{KeyRange, RangeEnd};
 pub use stream::RangeStream;
 pub use txn::{is_read_only, is_serializable};

@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::engine::Mvcc;
 use super::leaf::Head;
+use super::operations::{self, Operations};
 use super::range::KeyRange;
 use super::read::{Reader, header};
 use super::record::{key_of, stored_bytes, tombstone};
@@ -26,13 +27,19 @@ use crate::types::Revision;
 pub struct WriteTxn<'a> {
     mvcc: &'a mut Mvcc,
     changes: Vec<Change>,
+    done: Operations,
 }
 
 impl<'a> WriteTxn<'a> {
     pub(super) fn new(mvcc: &'a mut Mvcc) -> Self {
         let changes = std::mem::take(&mut mvcc.changes);
         debug_assert!(changes.is_empty(), "a write was not finished");
-        Self { mvcc, changes }
+        let done = Operations::default();
+        Self {
+            mvcc,
+            changes,
+            done,
+        }
     }
 
     /// The current revision as this write sees it: the one it makes, once it changed something.
@@ -42,6 +49,7 @@ impl<'a> WriteTxn<'a> {
 
     /// Puts a pair.
     pub fn put(&mut self, request: &PutRequest) -> Result<PutResponse, MvccError> {
+        self.done.ranges += u64::from(operations::reads(request));
         let previous = match request.prev_kv || request.ignore_value {
             true => self.reader().pair(&request.key, self.revision())?,
             false => None,
@@ -59,6 +67,7 @@ impl<'a> WriteTxn<'a> {
     }
 
     fn put_value(&mut self, request: &PutRequest, value: Bytes) -> Result<(), MvccError> {
+        self.done.put(request.key.len() + value.len());
         let revision = self.next();
         let mut pair = KeyValueFields {
             key: request.key.clone(),
@@ -107,6 +116,8 @@ impl<'a> WriteTxn<'a> {
         &mut self,
         request: &DeleteRangeRequest,
     ) -> Result<DeleteRangeResponse, MvccError> {
+        self.done.deletes += 1;
+        self.done.ranges += u64::from(request.prev_kv);
         let range = KeyRange::new(&request.key, &request.range_end);
         let at = self.revision();
         let (mut keys, mut revisions) = (Vec::new(), Vec::new());
@@ -133,6 +144,7 @@ impl<'a> WriteTxn<'a> {
     pub fn delete_keys(&mut self, keys: impl IntoIterator<Item = impl AsRef<[u8]>>) -> usize {
         let before = self.changes.len();
         for key in keys {
+            self.done.deletes += 1;
             let head = self.mvcc.tree.head(key.as_ref());
             if head.is_some_and(|head| !head.is_tombstone()) {
                 self.delete(key.as_ref());
@@ -160,7 +172,8 @@ impl<'a> WriteTxn<'a> {
     }
 
     /// Answers a range request from the state the write has made so far.
-    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, MvccError> {
+    pub fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, MvccError> {
+        self.done.ranges += 1;
         self.reader().range(request)
     }
 
@@ -173,6 +186,8 @@ impl<'a> WriteTxn<'a> {
         let reader = self.reader();
         let path = txn::Path::decide(&reader, request)?;
         txn::Checks::new(&reader, lease_exists).txn(request, &mut path.steps())?;
+        let decided = Operations::of_decisions(request, &mut path.steps());
+        self.mvcc.operations.add(&decided);
         let mut response = txn::run(self, request, &mut path.steps())?;
         response.header = header(self.revision());
         Ok(response)
@@ -185,6 +200,7 @@ impl<'a> WriteTxn<'a> {
         let batch: Option<Arc<[Change]>> =
             (!changes.is_empty()).then(|| changes.drain(..).collect());
         self.mvcc.changes = changes;
+        self.mvcc.operations.add(&self.done);
         if let Some(batch) = &batch {
             self.mvcc.revision += 1;
             self.mvcc.values.push(Arc::clone(batch));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tokio::sync::{mpsc, oneshot};
 
+use super::apply_meter::ApplyMeter;
 use super::checkpoint_loop::{CheckpointTask, Then};
 use super::compaction::Compactions;
 use super::pending::{Reply, Waiter};
@@ -60,6 +61,7 @@ pub(crate) struct ApplyLoop {
     pub(crate) shared: Arc<Shared>,
     pub(crate) compactions: Compactions,
     pub(crate) checkpoint: CheckpointDue,
+    pub(crate) meter: ApplyMeter,
 }
 
 /// When the next checkpoint is due.
@@ -142,16 +144,21 @@ impl ApplyLoop {
         let mut answers: Vec<(Reply, Result<Response, NodeError>)> =
             Vec::with_capacity(entries.len());
         let mut changes = Vec::new();
+        let log_bytes_before = self.checkpoint.bytes;
         for (entry, waiter) in entries {
             if entry.index <= self.machine.applied_index() {
                 continue;
             }
-            let (request, reply) = match waiter {
+            let (mut request, reply) = match waiter {
                 Some(waiter) => (waiter.request, waiter.reply),
                 None => (None, None),
             };
             self.checkpoint.bytes += entry.data.len();
+            let measured = ApplyMeter::begin(&entry, &mut request);
             let applied = self.machine.apply(&entry, request)?;
+            if let Some(measured) = &measured {
+                self.meter.end(measured, &entry, &applied.result);
+            }
             let held = self.carry_out(&applied, reply);
             if let Some(batch) = applied.changes {
                 changes.push(batch);
@@ -160,6 +167,9 @@ impl ApplyLoop {
                 answers.push((reply, applied.result.map_err(NodeError::from)));
             }
         }
+        self.meter.count(self.machine.operations());
+        let log_bytes = self.checkpoint.bytes - log_bytes_before;
+        metrics::global().checkpoint_lag_bytes.add(log_bytes as i64);
         self.publish();
         for batch in changes {
             self.changes.tell(batch);
@@ -252,8 +262,9 @@ impl ApplyLoop {
     }
 
     fn prune(&mut self) {
+        let began = Instant::now();
         let (done, removed) = self.machine.prune(PRUNE_KEYS_MAX);
-        metrics::global().compaction_keys.add(removed as u64);
+        self.compactions.slice(removed, began.elapsed());
         if done {
             if let Some(revision) = self.compactions.pruned() {
                 self.machine.finish_compaction(revision);
@@ -303,11 +314,13 @@ impl ApplyLoop {
         }
         let revision = self.shared.published.load().mvcc.revision();
         let checkpoint = self.machine.take_checkpoint();
+        let log_bytes = self.checkpoint.bytes;
         self.checkpoint = CheckpointDue::new(checkpoint.applied_index);
         if let Some(checkpoints) = &self.checkpoints {
             let _ = checkpoints.send(CheckpointTask {
                 checkpoint,
                 revision,
+                log_bytes,
                 then,
             });
         }

@@ -18,6 +18,8 @@ pub(crate) struct CheckpointTask {
     pub(crate) checkpoint: Checkpoint,
     /// Main revision of the last change in it or before it.
     pub(crate) revision: i64,
+    /// Bytes of the entries since the checkpoint before.
+    pub(crate) log_bytes: usize,
     pub(crate) then: Vec<Then>,
 }
 
@@ -40,6 +42,8 @@ pub(crate) struct CheckpointLoop {
     pub(crate) snapshot_index: u64,
     /// Who waits for the defragmentation under way.
     pub(crate) defragmenting: Vec<oneshot::Sender<Result<(), NodeError>>>,
+    /// When that began.
+    pub(crate) defragmentation_began: Instant,
 }
 
 impl CheckpointLoop {
@@ -49,6 +53,7 @@ impl CheckpointLoop {
             thread: "checkpoint",
             reason: error.to_string(),
         };
+        self.measure();
         loop {
             // Defragmentation goes on in steps between checkpoints, which it must not hold up.
             let task = match self.defragmenting.is_empty() {
@@ -71,13 +76,21 @@ impl CheckpointLoop {
         let CheckpointTask {
             checkpoint,
             revision,
+            log_bytes,
             then,
         } = task;
         let began = Instant::now();
-        self.store.write(&checkpoint)?;
-        metrics::global()
-            .backend_commit
-            .observe_duration(began.elapsed());
+        let written = self.step(|store| store.write(&checkpoint))?;
+        let metrics = metrics::global();
+        metrics.backend_commit.observe_duration(began.elapsed());
+        metrics.backend_commit_spill.observe_duration(written.fill);
+        metrics
+            .backend_commit_write
+            .observe_duration(written.commit);
+        // The database balances its trees as it is filled.
+        metrics.backend_commit_rebalance.observe(0.0);
+        metrics.checkpoint_lag_bytes.add(-(log_bytes as i64));
+        self.measure();
         self.shared.values.durable(revision);
         self.shared.values.forget(&checkpoint.removed);
         self.shared
@@ -90,14 +103,45 @@ impl CheckpointLoop {
                 Then::Freeze(reply) => {
                     let _ = reply.send(self.store.frozen().map_err(NodeError::from));
                 }
-                Then::Defragment(reply) => self.defragmenting.push(reply),
+                Then::Defragment(reply) => {
+                    if self.defragmenting.is_empty() {
+                        self.defragmentation_began = Instant::now();
+                        metrics::global().defrag_inflight.set(1);
+                    }
+                    self.defragmenting.push(reply);
+                }
             }
         }
         Ok(())
     }
 
+    /// Works on the database, visibly for the watchdog: the apply thread may have to wait for it.
+    fn step<R>(
+        &mut self,
+        work: impl FnOnce(&mut Store) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let steps = &self.shared.checkpoint_steps;
+        steps.begin(self.shared.now_milliseconds());
+        let result = work(&mut self.store);
+        steps.end(self.shared.now_milliseconds());
+        result
+    }
+
+    fn measure(&self) {
+        if let Ok(size) = self.store.size() {
+            metrics::global()
+                .db_physical_size
+                .set(size.allocated_bytes as i64);
+        }
+    }
+
     fn defragment_step(&mut self) -> Result<(), StoreError> {
-        if self.store.defragment_step()? == Defragmented::Wholly {
+        if self.step(Store::defragment_step)? == Defragmented::Wholly {
+            metrics::global().defrag_inflight.set(0);
+            metrics::global()
+                .defrag
+                .observe_duration(self.defragmentation_began.elapsed());
+            self.measure();
             for reply in self.defragmenting.drain(..) {
                 let _ = reply.send(Ok(()));
             }

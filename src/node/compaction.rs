@@ -2,13 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
 
 use super::apply_loop::ApplyInput;
 use super::pending::Reply;
 use super::shared::Shared;
+use crate::logging::{GoDuration, HumanBytes};
 use crate::machine::{Machine, Response};
+use crate::metrics;
 use crate::mvcc::{KvHash, View};
 
 /// Compactions in the order they were accepted; one is worked on at a time.
@@ -28,7 +31,11 @@ struct Job {
 struct Running {
     job: Job,
     hash: Option<Option<KvHash>>,
-    began: std::time::Instant,
+    began: Instant,
+    /// Revisions removed so far.
+    removed: usize,
+    /// The longest slice of pruning: what a write had to wait.
+    pause_max: Duration,
 }
 
 impl Compactions {
@@ -74,7 +81,9 @@ impl Compactions {
         self.running = Some(Running {
             job,
             hash: None,
-            began: std::time::Instant::now(),
+            began: Instant::now(),
+            removed: 0,
+            pause_max: Duration::ZERO,
         });
         if let Err(error) = spawned {
             tracing::warn!(%error, "compaction goes on without a hash");
@@ -98,6 +107,18 @@ impl Compactions {
             .is_some_and(|running| running.hash.is_some())
     }
 
+    /// A slice of history was removed.
+    pub(crate) fn slice(&mut self, removed: usize, took: Duration) {
+        metrics::global().compaction_keys.add(removed as u64);
+        metrics::global()
+            .compaction_pause
+            .observe(milliseconds(took));
+        if let Some(running) = &mut self.running {
+            running.removed += removed;
+            running.pause_max = running.pause_max.max(took);
+        }
+    }
+
     /// The compact revision whose history is gone now.
     pub(crate) fn pruned(&self) -> Option<i64> {
         self.running.as_ref().map(|running| running.job.revision)
@@ -110,15 +131,38 @@ impl Compactions {
         if let Some(hash) = hash {
             self.shared.compaction_hashes.lock().push(hash);
         }
+        let took = running.began.elapsed();
+        let metrics = metrics::global();
+        metrics.compaction_total.observe(milliseconds(took));
+        metrics
+            .index_compaction_pause
+            .observe(milliseconds(running.pause_max));
+        metrics.compaction_last.set(unix_seconds());
+        let sizes = self.shared.published.load().sizes;
+        let (file, in_use) = (sizes.file_bytes, sizes.in_use_bytes);
         tracing::info!(revision, "compact tree index");
         tracing::info!(
             "compact-revision" = revision,
-            took = %crate::logging::GoDuration::from(running.began.elapsed()),
+            took = %GoDuration::from(took),
+            "number-of-keys-compacted" = running.removed,
             hash = hash.map_or(0, |hash| hash.hash),
+            "current-db-size-bytes" = file,
+            "current-db-size" = %HumanBytes(file.unsigned_abs()),
+            "current-db-size-in-use-bytes" = in_use,
+            "current-db-size-in-use" = %HumanBytes(in_use.unsigned_abs()),
             "finished scheduled compaction"
         );
         running.job.held
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+fn unix_seconds() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs() as i64)
 }
 
 fn hash(view: &View, revision: i64, previous: i64, apply: &Sender<ApplyInput>) {

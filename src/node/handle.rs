@@ -11,11 +11,13 @@ use tokio::sync::{oneshot, watch};
 use super::apply_loop::ApplyInput;
 use super::checkpoint_loop::Then;
 use super::pending::Proposal;
+use super::proposal_meter::ProposalMeter;
 use super::raft_loop::RaftInput;
 use super::shared::{Role, Shared, Status};
 use super::{Identity, NodeError, Watches};
 use crate::lease::Lease;
 use crate::machine::{Published, Response};
+use crate::metrics;
 use crate::mvcc::KvHash;
 use crate::pb::etcdserverpb::{
     CompactionRequest, InternalRaftRequest, LeaseRevokeRequest, RequestHeader,
@@ -71,7 +73,19 @@ impl NodeHandle {
     }
 
     /// Puts a request into the log and waits for its outcome. Headers are filled but for ids and term.
-    pub async fn propose(&self, mut request: InternalRaftRequest) -> Result<Response, NodeError> {
+    pub async fn propose(&self, request: InternalRaftRequest) -> Result<Response, NodeError> {
+        let began = Instant::now();
+        let meter = ProposalMeter::begin(metrics::Request::of(&request), began);
+        let result = self.propose_from(request, began).await;
+        meter.end(&result);
+        result
+    }
+
+    async fn propose_from(
+        &self,
+        mut request: InternalRaftRequest,
+        began: Instant,
+    ) -> Result<Response, NodeError> {
         let id = self.next_request_id();
         request.header = Some(RequestHeader {
             id,
@@ -86,7 +100,7 @@ impl NodeHandle {
             data,
             request: Some(request),
             id,
-            deadline: Instant::now() + self.shared.request_timeout(),
+            deadline: began + self.shared.request_timeout(),
             reply: Some(reply),
         }))?;
         // The raft thread answers late requests itself, so no timer is armed here.
@@ -124,9 +138,17 @@ impl NodeHandle {
         let (reply, answer) = oneshot::channel();
         self.send(RaftInput::Read(reply))?;
         match tokio::time::timeout(self.shared.request_timeout(), answer).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => {
+                if result.is_err() {
+                    metrics::global().read_indexes_failed.inc();
+                }
+                result
+            }
             Ok(Err(_)) => Err(NodeError::Stopped),
-            Err(_) => Err(NodeError::Timeout),
+            Err(_) => {
+                metrics::global().slow_read_indexes.inc();
+                Err(NodeError::Timeout)
+            }
         }
     }
 
@@ -144,8 +166,9 @@ impl NodeHandle {
             .lease_expiry
             .lock()
             .renew(lease, self.shared.now_milliseconds());
-        if renewed.is_none() {
-            self.wait_while_expired(lease).await;
+        match renewed {
+            Some(_) => metrics::global().lease_renewed.inc(),
+            None => self.wait_while_expired(lease).await,
         }
         Ok(renewed)
     }
@@ -222,6 +245,7 @@ impl NodeHandle {
             } else {
                 now.saturating_sub(started)
             },
+            checkpoint_steps: self.shared.checkpoint_steps.moved(now),
         }
     }
 
@@ -263,4 +287,7 @@ pub struct Progress {
     pub wal_rounds: u64,
     /// Age of the log write in flight; 0 for none.
     pub wal_write_milliseconds: u64,
+    /// Moves while the checkpoint thread works, also within a step that takes long. The apply thread may have
+    /// to wait for it.
+    pub checkpoint_steps: u64,
 }

@@ -16,6 +16,7 @@
 //! process, which stops: nothing is retried after an unknown outcome.
 
 mod apply_loop;
+mod apply_meter;
 mod checkpoint_loop;
 mod compaction;
 mod error;
@@ -23,6 +24,7 @@ mod handle;
 mod lease_clock;
 mod open;
 mod pending;
+mod proposal_meter;
 mod raft_loop;
 mod read_waiters;
 mod request_id;

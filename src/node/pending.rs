@@ -103,6 +103,7 @@ impl Pending {
     }
 
     /// Proposals in flight.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.placed.len() + self.forwarded.len()
     }

@@ -200,8 +200,6 @@ impl RaftLoop {
         let proposals: Vec<_> = self.proposals.drain(..taken).collect();
         match refused {
             None => {
-                let waiting = self.pending.len() + taken;
-                metrics::global().proposals_pending.set(waiting as i64);
                 for (offset, proposal) in proposals.into_iter().enumerate() {
                     let waiter = Waiter {
                         id: proposal.id,

@@ -79,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) read_waiters: Mutex<ReadWaiters>,
     /// Written by `checkpoint`.
     pub(crate) checkpoint_index: AtomicU64,
+    pub(crate) checkpoint_steps: Steps,
     /// Loops that went round since the start: what a watchdog watches.
     pub(crate) raft_rounds: AtomicU64,
     pub(crate) apply_rounds: AtomicU64,
@@ -89,6 +90,38 @@ pub(crate) struct Shared {
     pub(crate) term_started: AtomicU64,
     /// Written by `apply`: the newest compactions' hashes.
     pub(crate) compaction_hashes: Mutex<CompactionHashes>,
+}
+
+/// Work that goes in steps of unknown length: a number that moves while it goes on.
+#[derive(Default)]
+pub(crate) struct Steps {
+    /// Milliseconds of all steps that are over, and one for each.
+    over: AtomicU64,
+    /// When the step under way began, on the clock of the caller plus one; 0 for none.
+    began: AtomicU64,
+}
+
+impl Steps {
+    /// A step begins.
+    pub(crate) fn begin(&self, now_milliseconds: u64) {
+        self.began.store(now_milliseconds + 1, Ordering::Release);
+    }
+
+    /// It is over.
+    pub(crate) fn end(&self, now_milliseconds: u64) {
+        let began = self.began.swap(0, Ordering::AcqRel);
+        let took = (now_milliseconds + 1).saturating_sub(began);
+        self.over.fetch_add(took + 1, Ordering::AcqRel);
+    }
+
+    /// Stands still only while no step is under way.
+    pub(crate) fn moved(&self, now_milliseconds: u64) -> u64 {
+        let under_way = match self.began.load(Ordering::Acquire) {
+            0 => 0,
+            began => (now_milliseconds + 1).saturating_sub(began) + 1,
+        };
+        self.over.load(Ordering::Acquire) + under_way
+    }
 }
 
 impl Shared {
@@ -135,5 +168,22 @@ impl Shared {
     /// Wakes the raft thread to look at the marks. When its inbox is full it is awake anyway.
     pub(crate) fn wake_raft(&self) {
         let _ = self.raft.try_send(RaftInput::Wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_move_while_one_is_under_way_and_stand_between() {
+        let steps = Steps::default();
+        assert_eq!(steps.moved(5), 0);
+        steps.begin(10);
+        let (first, second) = (steps.moved(10), steps.moved(5000));
+        assert!(0 < first && first < second);
+        steps.end(5000);
+        assert_eq!(steps.moved(5000), second);
+        assert_eq!(steps.moved(9000), second);
     }
 }

@@ -12,11 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::apply_loop::{ApplyInput, ApplyLoop, CheckpointDue};
+use super::apply_meter::ApplyMeter;
 use super::checkpoint_loop::{CheckpointLoop, CheckpointTask};
 use super::compaction::Compactions;
 use super::raft_loop::{RaftInput, RaftLoop};
 use super::request_id::RequestIds;
-use super::shared::{Role, Shared};
+use super::shared::{Role, Shared, Steps};
 use super::wal_loop::{WalLoop, WalTask};
 use super::watch::{WatchLoop, Watches};
 use super::{Failure, NodeHandle, lease_clock, open, tasks};
@@ -84,6 +85,8 @@ pub struct Settings {
     pub wal_segments_max: usize,
     /// Encoded request bytes.
     pub request_bytes_max: usize,
+    /// Requests that take longer to apply are logged.
+    pub warning_apply_duration: Duration,
     /// Database size at which writes are refused; `None` for no limit.
     pub quota_bytes: Option<i64>,
     /// Learners the cluster may have.
@@ -175,6 +178,7 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         lease_expiry: Mutex::new(expiry),
         read_waiters: Mutex::default(),
         checkpoint_index: AtomicU64::new(applied_index),
+        checkpoint_steps: Steps::default(),
         raft_rounds: AtomicU64::new(0),
         apply_rounds: AtomicU64::new(0),
         wal_rounds: AtomicU64::new(0),
@@ -215,6 +219,7 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         shared: shared.clone(),
         compactions,
         checkpoint: CheckpointDue::new(applied_index),
+        meter: ApplyMeter::new(shared.settings.warning_apply_duration),
     };
     let checkpoint = CheckpointLoop {
         store: opened.store,
@@ -223,6 +228,7 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         shared: shared.clone(),
         snapshot_index: opened.snapshot_index,
         defragmenting: Vec::new(),
+        defragmentation_began: Instant::now(),
     };
     let watch_loop = WatchLoop::new(&watches, shared.clone());
     let threads = vec![

@@ -32,6 +32,7 @@ fn settings(directory: &std::path::Path) -> Settings {
         catch_up_entries: 50,
         wal_segments_max: 5,
         request_bytes_max: 1 << 20,
+        warning_apply_duration: Duration::from_secs(10),
         quota_bytes: None,
         learners_max: 1,
         auto_compaction: None,

@@ -78,6 +78,7 @@ impl WalLoop {
             .store(started, Ordering::Release);
         let mut last_ready = None;
         let mut must_sync = false;
+        let mut snapshot_began = None;
         let mut go_on = true;
         let mut next = Some(first);
         let mut count = 0;
@@ -99,7 +100,11 @@ impl WalLoop {
                     conf_state,
                     keep_from,
                 } => {
+                    let began = *snapshot_began.insert(Instant::now());
                     self.wal.append_snapshot(index, term, &conf_state)?;
+                    metrics::global()
+                        .snap_marshalling
+                        .observe_duration(began.elapsed());
                     must_sync = true;
                     self.wal.release_to(keep_from);
                     self.wal.purge(self.segments_max)?;
@@ -115,7 +120,13 @@ impl WalLoop {
             }
         }
         if must_sync {
-            self.sync()?;
+            let took = self.sync()?;
+            if let Some(began) = snapshot_began {
+                metrics::global().snap_fsync.observe_duration(took);
+                metrics::global()
+                    .snap_save
+                    .observe_duration(began.elapsed());
+            }
         }
         self.shared.wal_write_started.store(0, Ordering::Release);
         if let Some(ready) = last_ready {
@@ -125,7 +136,7 @@ impl WalLoop {
         Ok(go_on)
     }
 
-    fn sync(&mut self) -> Result<(), WalError> {
+    fn sync(&mut self) -> Result<Duration, WalError> {
         let began = Instant::now();
         let synced = self.wal.sync()?;
         if let Some(segment) = synced.new_segment {
@@ -141,6 +152,6 @@ impl WalLoop {
                 "slow fdatasync"
             );
         }
-        Ok(())
+        Ok(took)
     }
 }

@@ -5,6 +5,7 @@
 //! Byte fields are [`bytes::Bytes`]: a decoded request shares the buffer it came in.
 
 mod encoded;
+mod entry_text;
 pub mod text;
 
 pub use encoded::{Event, EventFields, EventType, KeyValue, KeyValueFields};

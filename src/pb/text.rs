@@ -122,18 +122,18 @@ where
 
 /// Fields that are not their default, `name:value` each. Go's older form, in which redacted messages are printed,
 /// ends every field with a space; the newer one puts one between fields.
-struct Fields<'a, 'f> {
+pub(super) struct Fields<'a, 'f> {
     f: &'a mut Formatter<'f>,
     end: &'static str,
     any: bool,
 }
 
 impl<'a, 'f> Fields<'a, 'f> {
-    fn new(f: &'a mut Formatter<'f>, end: &'static str) -> Self {
+    pub(super) fn new(f: &'a mut Formatter<'f>, end: &'static str) -> Self {
         Self { f, end, any: false }
     }
 
-    fn value(&mut self, name: &str, value: impl Display) -> fmt::Result {
+    pub(super) fn value(&mut self, name: &str, value: impl Display) -> fmt::Result {
         let between = if self.any && self.end.is_empty() {
             " "
         } else {
@@ -143,7 +143,7 @@ impl<'a, 'f> Fields<'a, 'f> {
         write!(self.f, "{between}{name}:{value}{}", self.end)
     }
 
-    fn number(&mut self, name: &str, value: i64) -> fmt::Result {
+    pub(super) fn number(&mut self, name: &str, value: i64) -> fmt::Result {
         if value == 0 {
             Ok(())
         } else {
@@ -151,7 +151,20 @@ impl<'a, 'f> Fields<'a, 'f> {
         }
     }
 
-    fn flag(&mut self, name: &str, value: bool) -> fmt::Result {
+    pub(super) fn unsigned(&mut self, name: &str, value: u64) -> fmt::Result {
+        if value == 0 {
+            Ok(())
+        } else {
+            self.value(name, value)
+        }
+    }
+
+    /// A whole message's fields.
+    pub(super) fn raw(&mut self, fields: impl Display) -> fmt::Result {
+        write!(self.f, "{fields}")
+    }
+
+    pub(super) fn flag(&mut self, name: &str, value: bool) -> fmt::Result {
         if value {
             self.value(name, value)
         } else {
@@ -159,7 +172,7 @@ impl<'a, 'f> Fields<'a, 'f> {
         }
     }
 
-    fn bytes(&mut self, name: &str, value: &[u8]) -> fmt::Result {
+    pub(super) fn bytes(&mut self, name: &str, value: &[u8]) -> fmt::Result {
         if value.is_empty() {
             Ok(())
         } else {

@@ -1,18 +1,21 @@
 //! The KV service.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::Stream;
 use prost::Message;
 use tonic::Status;
 
 use super::server::Server;
+use super::slow;
 use super::status;
 use super::wire::Context;
 use crate::machine::{Response, put_cost_bytes, txn_cost_bytes};
+use crate::metrics::{self, Request};
 use crate::mvcc::{
-    RangeStream, check_delete, check_put, check_range, check_range_stream, check_txn, is_read_only,
-    is_serializable,
+    Operations, RangeStream, check_delete, check_put, check_range, check_range_stream, check_txn,
+    is_read_only, is_serializable,
 };
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::range_request::SortTarget;
@@ -38,16 +41,45 @@ impl Server {
             false => self.admit(context)?,
         }
         check_range(&request).map_err(status::request)?;
+        let began = Instant::now();
+        let result = self.read_range(&request).await;
+        let took = began.elapsed();
+        let metrics = metrics::global();
+        metrics
+            .request
+            .observe(Request::Range, result.is_ok(), took.as_secs_f64());
+        if took > self.limits.warning_apply_duration {
+            slow::log_range(took, self.limits.warning_apply_duration, &request, &result);
+        }
+        let mut response = result?;
+        response.header = self.complete(response.header);
+        Ok(response)
+    }
+
+    async fn read_range(self: &Arc<Self>, request: &RangeRequest) -> Result<RangeResponse, Status> {
         if !request.serializable {
             self.node.read_index().await.map_err(status::node)?;
         }
-        let mut response = if self.is_long(&request) {
-            self.read_long(move |view| view.range(&request)).await?
+        let began = Instant::now();
+        let result = if self.is_long(request) {
+            let request = request.clone();
+            self.read_long(move |view| view.range(&request)).await
         } else {
-            self.read(|view| view.range(&request))?
+            self.read(|view| view.range(request))
         };
-        response.header = self.complete(response.header);
-        Ok(response)
+        let seconds = began.elapsed().as_secs_f64();
+        self.count_reads(&Operations::RANGE);
+        metrics::global()
+            .range_duration
+            .observe(result.is_ok(), seconds);
+        result
+    }
+
+    fn count_reads(&self, done: &Operations) {
+        metrics::global().ranges.add(done.ranges);
+        if done.txns > 0 {
+            metrics::global().txns.add(done.txns);
+        }
     }
 
     /// Whether a range has many keys to read.
@@ -83,11 +115,17 @@ impl Server {
         if !request.serializable {
             self.node.read_index().await.map_err(status::node)?;
         }
+        let began = Instant::now();
         // The first message is made here, while the range can still be begun anew with a newer view.
-        let (first, rest) = self.read(|view| {
+        let result = self.read(|view| {
             let mut range = view.range_stream(&request)?;
             Ok((range.next(FIRST_CHUNK_KEYS)?, range))
-        })?;
+        });
+        self.count_reads(&Operations::RANGE);
+        metrics::global()
+            .range_duration
+            .observe(result.is_ok(), began.elapsed().as_secs_f64());
+        let (first, rest) = result?;
         let server = self.clone();
         let chunks = Chunks {
             server,
@@ -149,7 +187,22 @@ impl Server {
             if !is_serializable(&request) {
                 self.node.read_index().await.map_err(status::node)?;
             }
-            self.read(|view| view.txn_read_only(&request))?
+            let began = Instant::now();
+            let result = self.read(|view| view.txn_read_only(&request));
+            let took = began.elapsed();
+            metrics::global().request.observe(
+                Request::ReadonlyTxn,
+                result.is_ok(),
+                took.as_secs_f64(),
+            );
+            let ranges = result
+                .as_ref()
+                .map_or(0, |response| response.responses.len());
+            self.count_reads(&Operations::of_read_only(&request, ranges));
+            if took > self.limits.warning_apply_duration {
+                slow::log_txn(took, self.limits.warning_apply_duration, &request, &result);
+            }
+            result?
         } else {
             let request = InternalRaftRequest {
                 txn: Some(request.into()),

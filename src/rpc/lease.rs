@@ -11,6 +11,7 @@ use super::server::Server;
 use super::status;
 use super::wire::{Context, Messages};
 use crate::machine::{Response, request_cost_bytes};
+use crate::metrics;
 use crate::node::Role;
 use crate::pb::etcdserverpb::{
     InternalRaftRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
@@ -120,7 +121,13 @@ impl Server {
             let (server, mut requests) = state?;
             let reply = match requests.next().await? {
                 Ok(request) => server.keep_alive(request).await,
-                Err(status) => Err(status),
+                Err(status) => {
+                    if status.code() != tonic::Code::Cancelled {
+                        let labels = ["lease-keepalive", "receive"];
+                        metrics::global().stream_failures.with(&labels).inc();
+                    }
+                    Err(status)
+                }
             };
             let next = reply.is_ok().then_some((server, requests));
             Some((reply, next))

@@ -1,6 +1,7 @@
 //! The Maintenance service, but for snapshots.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tonic::Status;
 
@@ -9,6 +10,7 @@ use super::status;
 use super::wire::Context;
 use crate::machine::Response;
 use crate::membership::Downgrade;
+use crate::metrics;
 use crate::node::Role;
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::downgrade_request::DowngradeAction;
@@ -124,9 +126,17 @@ impl Server {
         _: HashRequest,
     ) -> Result<HashResponse, Status> {
         self.admit(context)?;
+        let began = Instant::now();
         let frozen = self.node.freeze().await.map_err(status::node)?;
         let header = self.header();
-        let hash = tokio::task::spawn_blocking(move || frozen.hash()).await;
+        let hash = tokio::task::spawn_blocking(move || {
+            metrics::global().open_read_transactions.add(1);
+            let hash = frozen.hash();
+            metrics::global().open_read_transactions.add(-1);
+            hash
+        });
+        let hash = hash.await;
+        metrics::global().hash.observe_duration(began.elapsed());
         let hash = hash.map_err(|error| status::failed(&error))?;
         Ok(HashResponse {
             header,
@@ -140,6 +150,7 @@ impl Server {
         request: HashKvRequest,
     ) -> Result<HashKvResponse, Status> {
         self.admit(context)?;
+        let began = Instant::now();
         let hash = match self.node.compaction_hash(request.revision) {
             Some(hash) => hash,
             None => {
@@ -147,6 +158,9 @@ impl Server {
                     .await?
             }
         };
+        metrics::global()
+            .hash_revision
+            .observe_duration(began.elapsed());
         Ok(HashKvResponse {
             header: self.header(),
             hash: hash.hash,

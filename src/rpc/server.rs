@@ -31,6 +31,8 @@ pub struct Limits {
     pub election_timeout: Duration,
     /// Unary calls that take longer are logged.
     pub warning_unary_duration: Duration,
+    /// Reads that take longer are logged.
+    pub warning_apply_duration: Duration,
     /// Say NOT_SERVING while the database is defragmented.
     pub stop_serving_on_defragment: bool,
 }

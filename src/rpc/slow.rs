@@ -1,13 +1,17 @@
-//! `request stats`: the log line of a unary call that took long (or of any, while debugging).
+//! Log lines of what took long: `request stats` of a unary call (or of any, while debugging), and `apply request
+//! took too long` of a read, which is not applied but answered from a view.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Zoned;
 use prost::Message;
+use tonic::Status;
 
 use super::wire::Context;
 use crate::logging::GoDuration;
+use crate::metrics;
+use crate::pb::etcdserverpb::response_op::Response;
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
     TxnRequest, TxnResponse,
@@ -174,4 +178,77 @@ pub(super) fn txn(request: Bytes, reply: Option<&TxnResponse>) -> Sizes {
         response_bytes: bytes(reply),
         content: Redacted(&request).to_string(),
     }
+}
+
+/// Logs a range that took `took`, which is more than `expected`.
+pub(super) fn log_range(
+    took: Duration,
+    expected: Duration,
+    request: &RangeRequest,
+    result: &Result<RangeResponse, Status>,
+) {
+    let response = result.as_ref().map(|response| {
+        let (count, bytes) = (response.kvs.len(), response.encoded_len());
+        format!("range_response_count:{count} size:{bytes}")
+    });
+    log_read(
+        took,
+        expected,
+        "read-only range ",
+        Redacted(request).to_string(),
+        response,
+    );
+}
+
+/// Logs a transaction that only read and took `took`, which is more than `expected`.
+pub(super) fn log_txn(
+    took: Duration,
+    expected: Duration,
+    request: &TxnRequest,
+    result: &Result<TxnResponse, Status>,
+) {
+    let response = result.as_ref().map(|response| {
+        let ranges = response.responses.iter();
+        let counts: Vec<_> = ranges
+            .filter_map(|response| match &response.response {
+                Some(Response::ResponseRange(range)) => {
+                    Some(format!("range_response_count:{}", range.kvs.len()))
+                }
+                _ => None,
+            })
+            .collect();
+        let bytes = response.encoded_len();
+        format!("responses:<{}> size:{bytes}", counts.join(" "))
+    });
+    log_read(
+        took,
+        expected,
+        "read-only txn ",
+        Redacted(request).to_string(),
+        response,
+    );
+}
+
+fn log_read(
+    took: Duration,
+    expected: Duration,
+    prefix: &str,
+    request: String,
+    response: Result<String, &Status>,
+) {
+    metrics::global().slow_apply.inc();
+    let error = response.as_ref().err().map(|status| {
+        // The text of the store, not the one that goes to clients.
+        let text = status.message();
+        text.strip_prefix("etcdserver: ").unwrap_or(text)
+    });
+    tracing::warn!(
+        took = %GoDuration::from(took),
+        "expected-duration" = %GoDuration::from(expected),
+        prefix,
+        request,
+        response = response.as_deref().unwrap_or_default(),
+        error,
+        "apply request took too long"
+    );
 }

@@ -15,6 +15,7 @@ use super::server::Server;
 use super::status;
 use super::wire::Context;
 use crate::logging::{GoDuration, HumanBytes};
+use crate::metrics;
 use crate::pb::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use crate::store::Frozen;
 
@@ -35,7 +36,11 @@ impl Server {
         let frozen = self.node.freeze().await.map_err(status::node)?;
         let version = self.storage_version();
         let (replies, stream) = mpsc::channel(PIECES_QUEUED_MAX);
-        tokio::task::spawn_blocking(move || send(&frozen, version, replies));
+        tokio::task::spawn_blocking(move || {
+            metrics::global().open_read_transactions.add(1);
+            send(&frozen, version, replies);
+            metrics::global().open_read_transactions.add(-1);
+        });
         Ok(ReceiverStream::new(stream))
     }
 }
@@ -61,6 +66,7 @@ fn send(frozen: &Frozen, version: String, replies: mpsc::Sender<Reply>) {
         replies,
         version: version.clone(),
         piece: BytesMut::with_capacity(PIECE_BYTES),
+        total_bytes,
         remaining_bytes: total_bytes,
         digest: Sha256::new(),
     };
@@ -74,6 +80,9 @@ fn send(frozen: &Frozen, version: String, replies: mpsc::Sender<Reply>) {
     if pieces.finish().is_err() {
         return;
     }
+    metrics::global()
+        .backend_snapshot
+        .observe_duration(started.elapsed());
     tracing::info!(
         "total-bytes" = total_bytes,
         size = %HumanBytes(total_bytes),
@@ -88,7 +97,9 @@ struct Pieces {
     replies: mpsc::Sender<Reply>,
     version: String,
     piece: BytesMut,
-    /// Bytes of the file that are not in a message yet.
+    /// Bytes of the file.
+    total_bytes: u64,
+    /// Those that are not in a message yet.
     remaining_bytes: u64,
     digest: Sha256,
 }
@@ -120,6 +131,7 @@ impl Pieces {
         }
         let checksum = Bytes::copy_from_slice(&self.digest.clone().finalize());
         tracing::info!(
+            "total-bytes" = self.total_bytes,
             "checksum-size" = checksum.len(),
             "sending database sha256 checksum to client"
         );

@@ -83,6 +83,7 @@ impl World {
             catch_up_entries: 50,
             wal_segments_max: 5,
             request_bytes_max: 10_000,
+            warning_apply_duration: Duration::from_secs(10),
             quota_bytes: Some(1 << 20),
             learners_max: 1,
             auto_compaction: None,
@@ -102,6 +103,7 @@ impl World {
             watch_progress_interval: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             warning_unary_duration: Duration::from_secs(10),
+            warning_apply_duration: Duration::from_secs(10),
             stop_serving_on_defragment: false,
         };
         let services = Services::new(running.handle.clone(), limits);

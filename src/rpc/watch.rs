@@ -103,7 +103,11 @@ impl<B: Body<Data = Bytes> + Unpin> Watch<B> {
                 Some(Err(status)) if status.code() == tonic::Code::Cancelled => {
                     return Poll::Ready(Err(status::watch_canceled()));
                 }
-                Some(Err(status)) => return Poll::Ready(Err(status)),
+                Some(Err(status)) => {
+                    let labels = ["watch", "receive"];
+                    metrics::global().stream_failures.with(&labels).inc();
+                    return Poll::Ready(Err(status));
+                }
                 None => self.requests_over = true,
             }
         }
@@ -171,6 +175,8 @@ impl<B: Body<Data = Bytes> + Unpin> Watch<B> {
     }
 
     fn deliver(&mut self, delivery: Delivery, out: &mut Outgoing) {
+        let began = Instant::now();
+        let is_progress = matches!(delivery, Delivery::Progress { .. });
         let header = |revision| self.server.header_at(revision);
         let response = match delivery {
             Delivery::Events(events) => {
@@ -221,6 +227,12 @@ impl<B: Body<Data = Bytes> + Unpin> Watch<B> {
             },
         };
         out.message(&response);
+        let metrics = metrics::global();
+        let family = match is_progress {
+            true => &metrics.watch_loop_progress,
+            false => &metrics.watch_loop_control,
+        };
+        family.observe_duration(began.elapsed());
     }
 }
 

@@ -150,6 +150,7 @@ impl Serving {
             watch_progress_interval: config.rpc.watch_progress_interval,
             election_timeout: config.raft.election_timeout,
             warning_unary_duration: config.rpc.warning_unary_duration,
+            warning_apply_duration: config.rpc.warning_apply_duration,
             stop_serving_on_defragment: config.feature_gates.enabled("StopGRPCServiceOnDefrag"),
         };
         let services = rpc::Services::new(node.clone(), limits);

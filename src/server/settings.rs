@@ -51,6 +51,7 @@ pub(super) fn node(config: &Config) -> Result<node::Settings, String> {
         catch_up_entries: config.raft.snapshot_catchup_entries,
         wal_segments_max: usize::try_from(config.raft.wal_files_max).unwrap_or(usize::MAX),
         request_bytes_max: usize::try_from(config.rpc.request_bytes_max).unwrap_or(usize::MAX),
+        warning_apply_duration: config.rpc.warning_apply_duration,
         quota_bytes: quota.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         learners_max: usize::try_from(config.cluster.learners_max).unwrap_or(1),
         auto_compaction,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::{COMPATIBLE_VERSION, Config};
+use crate::logging;
 use crate::metrics::{self, HistogramSnapshot, Metrics, Runtime};
 use crate::node::{NodeHandle, Role};
 use crate::pb::etcdserverpb::AlarmType;
@@ -107,17 +108,37 @@ fn unix_seconds() -> i64 {
 /// Has metrics set what the member holds anyway, whenever somebody asks.
 pub(super) fn register_metrics(node: &NodeHandle, config: &Config) {
     let metrics = metrics::global();
-    metrics.set_runtime(Runtime::default());
+    metrics.set_runtime(Runtime {
+        version: env!("COMPILER").to_owned(),
+        tasks: Some(live_tasks),
+    });
+    if config.http.extensive_metrics {
+        metrics.grpc.show_handling();
+    }
+    for (name, stage, on) in config.feature_gates.all() {
+        metrics
+            .feature_enabled
+            .with(&[name, stage.name()])
+            .set(i64::from(on));
+    }
     metrics.server_version.set_only(&[COMPATIBLE_VERSION]);
     metrics
         .server_id
         .set_only(&[&node.identity().member_id.to_string()]);
     metrics.build_info.set_only(&[env!("CARGO_PKG_VERSION")]);
+    // Without users and roles it is the one etcd begins with.
+    metrics.auth_revision.set(1);
     metrics
         .quota
         .set(config.storage.quota_bytes.map_or(0, |bytes| bytes as i64));
     let node = node.clone();
     metrics.on_gather(move |metrics| gather(&node, metrics));
+}
+
+/// Tasks of the runtime that asks; none outside of one.
+fn live_tasks() -> usize {
+    let runtime = tokio::runtime::Handle::try_current();
+    runtime.map_or(0, |runtime| runtime.metrics().num_alive_tasks())
 }
 
 fn gather(node: &NodeHandle, metrics: &Metrics) {
@@ -134,6 +155,16 @@ fn gather(node: &NodeHandle, metrics: &Metrics) {
     metrics.proposals_committed.set(status.commit_index as i64);
     let lag = status.applied_index.saturating_sub(status.checkpoint_index);
     metrics.checkpoint_lag_entries.set(lag as i64);
+    metrics.log_dropped.advance_to(logging::dropped());
+    let alarms = view.alarms.list(AlarmType::None as i32);
+    let alarms = alarms.iter().map(|alarm| {
+        let kind = AlarmType::try_from(alarm.alarm).unwrap_or(AlarmType::None);
+        vec![
+            kind.as_str_name().to_owned(),
+            format!("{:x}", alarm.member_id),
+        ]
+    });
+    metrics.alarms.set_ones(alarms);
     metrics
         .is_learner
         .set(i64::from(status.role == Role::Learner));
@@ -141,11 +172,8 @@ fn gather(node: &NodeHandle, metrics: &Metrics) {
         let short = version.rsplit_once('.').map_or(version, |(short, _)| short);
         metrics.cluster_version.set_only(&[short]);
     }
-    for member in view.membership.members() {
-        let ids = [
-            node.identity().member_id.to_string(),
-            format!("{:x}", member.id),
-        ];
-        metrics.known_peers.with(&[&ids[0], &ids[1]]).set(1);
-    }
+    let own = node.identity().member_id.to_string();
+    let members = view.membership.members();
+    let peers = members.map(|member| vec![own.clone(), format!("{:x}", member.id)]);
+    metrics.known_peers.set_ones(peers);
 }

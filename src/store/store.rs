@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable};
@@ -82,6 +83,10 @@ pub struct Written {
     pub bytes: u64,
     /// Calls of `fdatasync`.
     pub syncs: u64,
+    /// Time to put the changes into a transaction.
+    pub fill: Duration,
+    /// Time to make it durable.
+    pub commit: Duration,
 }
 
 /// What the database takes up.
@@ -210,9 +215,12 @@ impl Store {
         }
         let database = self.shared.current.load();
         let (bytes_before, syncs_before) = database.traffic();
+        let began = Instant::now();
         let mut transaction = Transaction::begin(&database, self.content_bytes)?;
         transaction.write(checkpoint)?;
+        let filled = Instant::now();
         self.content_bytes = transaction.commit()?;
+        let commit = filled.elapsed();
         self.applied_index = checkpoint.applied_index;
         if let Some(defragmentation) = &mut self.defragmentation {
             defragmentation.note_removed(&checkpoint.removed);
@@ -222,6 +230,8 @@ impl Store {
         Ok(Written {
             bytes: bytes - bytes_before,
             syncs: syncs - syncs_before,
+            fill: filled - began,
+            commit,
         })
     }
 

@@ -19,7 +19,7 @@ pub struct Progress {
     pub log: u64,
     /// How long the log write or sync in flight has taken; zero for none.
     pub log_write_age: Duration,
-    /// Steps of a long piece of legal work (defragmentation, snapshot, replay), if one runs.
+    /// Moves while long legal work (a checkpoint, a step of a defragmentation) goes on.
     pub long_work: u64,
 }
 

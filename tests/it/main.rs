@@ -5,4 +5,5 @@
 mod durability;
 mod golden_requests;
 mod member;
+mod metrics;
 mod rpc;

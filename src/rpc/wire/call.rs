@@ -159,6 +159,7 @@ where
             respond(call.head, ReplyBody::unary(out))
         }
         Err(status) => {
+            call.counted.method.sent_refusal();
             call.counted.code = status.code();
             refuse(status)
         }

@@ -28,6 +28,12 @@ pub(in crate::rpc) struct Messages<B> {
     method: &'static GrpcMethod,
 }
 
+impl<B> Drop for Messages<B> {
+    fn drop(&mut self) {
+        self.method.received_end();
+    }
+}
+
 impl<B> Messages<B>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -74,7 +80,7 @@ where
             match self.take_message() {
                 Ok(None) => {}
                 Ok(Some(message)) => {
-                    self.method.received.inc();
+                    self.method.received(message.len());
                     return Poll::Ready(Some(Ok(message)));
                 }
                 Err(status) => {

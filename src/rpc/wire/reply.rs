@@ -58,7 +58,7 @@ impl Outgoing {
 
     /// Adds a message of `length` bytes that `write` writes.
     pub(in crate::rpc) fn encoded(&mut self, length: usize, write: impl FnOnce(&mut BytesMut)) {
-        self.method.sent.inc();
+        self.method.sent(length);
         if self.gzip {
             let mut plain = BytesMut::with_capacity(length);
             write(&mut plain);
