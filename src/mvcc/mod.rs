@@ -51,7 +51,7 @@ pub use check::{
 };
 pub use engine::{Applied, Mvcc, Pruned};
 pub use hash::{CompactionHashes, KvHash};
-pub use load::CompactMarks;
+pub use load::{CompactMarks, Loader};
 pub use operations::Operations;
 pub use range::{KeyRange, RangeEnd};
 pub use stream::RangeStream;
