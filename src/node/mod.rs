@@ -21,6 +21,7 @@ mod compaction;
 mod error;
 mod handle;
 mod lease_clock;
+mod lines;
 mod open;
 mod pending;
 mod raft_loop;

@@ -15,7 +15,7 @@ use super::pending::{Pending, Proposal, Waiter};
 use super::read_waiters::ReadReply;
 use super::shared::{Role, Shared};
 use super::wal_loop::{WalTask, WalWrite};
-use super::{Failure, NodeError};
+use super::{Failure, NodeError, lines};
 use crate::metrics;
 use crate::pb::raftpb::{ConfChange, ConfState, Entry, Message};
 use crate::raft::{Core, LineLevel, LogLine, Output, ProposalRefused, SoftState, Write};
@@ -68,6 +68,8 @@ pub(crate) struct RaftLoop {
     commit_index: u64,
     applied_index: u64,
     persisted_ready: u64,
+    /// Run for leader as soon as everything committed is applied: raft refuses before.
+    campaign_due: bool,
     voters: Vec<u64>,
     state: SoftState,
     /// Messages that may leave once their write is on disk.
@@ -98,6 +100,7 @@ impl RaftLoop {
             commit_index: status.applied,
             applied_index: status.applied,
             persisted_ready: 0,
+            campaign_due: false,
             voters: conf_state.voters.clone(),
             state: SoftState {
                 term: status.term,
@@ -128,6 +131,10 @@ impl RaftLoop {
                 next_tick = self.ticks(next_tick, now);
             }
             self.marks();
+            if self.campaign_due && self.applied_index >= self.core.hard_state().commit {
+                self.campaign_due = false;
+                self.fast_forward();
+            }
             self.propose();
             while self.core.has_output() {
                 let output = self.core.take_output();
@@ -153,7 +160,7 @@ impl RaftLoop {
                     let _ = reply.send(self.configure(&change));
                 }
                 RaftInput::Compact(index) => self.core.compact(index),
-                RaftInput::Campaign => self.fast_forward(),
+                RaftInput::Campaign => self.campaign_due = true,
                 RaftInput::Stop => return false,
             }
             count += 1;
@@ -265,6 +272,7 @@ impl RaftLoop {
     /// A cluster of one need not wait for an election timeout.
     fn fast_forward(&mut self) {
         if self.voters == [self.shared.identity.member_id.0] {
+            lines::fast_forwarding(&self.shared);
             for _ in 0..2 * self.shared.settings.election_ticks() {
                 if self.state.role == crate::raft::Role::Leader {
                     break;
