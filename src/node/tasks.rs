@@ -153,7 +153,6 @@ pub(crate) async fn follow_effects(
                 );
                 raise_no_space(&shared, &node).await;
             }
-            Effect::TermStarted(term) => shared.mark_term_started(term),
             Effect::ConfigurationDecided(change) => lines::configuration(&shared, &change),
             _ => {}
         }
