@@ -44,7 +44,7 @@ pub(crate) enum RaftInput {
     },
     /// Entries up to here are in a durable checkpoint.
     Compact(u64),
-    /// Run for leader now: there is nobody else.
+    /// Run for leader as soon as everything committed is applied, if there is nobody else.
     Campaign,
     /// Nothing more comes.
     Stop,
@@ -63,15 +63,15 @@ pub(crate) struct RaftLoop {
     reads: HashMap<u64, ReadReply>,
     next_ticket: u64,
     wal_backlog: VecDeque<WalTask>,
-    apply_backlog: VecDeque<Vec<(Entry, Option<Waiter>)>>,
+    apply_backlog: VecDeque<Vec<(Entry, Option<Box<Waiter>>)>>,
     /// Last committed entry handed to the apply thread.
     commit_index: u64,
     applied_index: u64,
     persisted_ready: u64,
-    /// Run for leader as soon as everything committed is applied: raft refuses before.
-    campaign_due: bool,
     voters: Vec<u64>,
     state: SoftState,
+    /// A sole voter is to lead without waiting for an election timeout.
+    campaign_due: bool,
     /// Messages that may leave once their write is on disk.
     after: VecDeque<(u64, Vec<Message>)>,
 }
@@ -100,13 +100,13 @@ impl RaftLoop {
             commit_index: status.applied,
             applied_index: status.applied,
             persisted_ready: 0,
-            campaign_due: false,
             voters: conf_state.voters.clone(),
             state: SoftState {
                 term: status.term,
                 role: status.role,
                 leader: status.leader,
             },
+            campaign_due: false,
             after: VecDeque::new(),
             core,
             shared,
@@ -131,11 +131,10 @@ impl RaftLoop {
                 next_tick = self.ticks(next_tick, now);
             }
             self.marks();
-            if self.campaign_due && self.applied_index >= self.core.hard_state().commit {
-                self.campaign_due = false;
+            self.propose();
+            if self.campaign_due {
                 self.fast_forward();
             }
-            self.propose();
             while self.core.has_output() {
                 let output = self.core.take_output();
                 self.carry_out(output);
@@ -177,7 +176,7 @@ impl RaftLoop {
             || self.wal_backlog.len() > BACKLOG_MAX
             || self.apply_backlog.len() > BACKLOG_MAX;
         if behind {
-            return answer(proposal.reply, NodeError::TooManyRequests);
+            return answer(proposal.waiter.reply, NodeError::TooManyRequests);
         }
         self.proposals.push(proposal);
     }
@@ -210,21 +209,12 @@ impl RaftLoop {
                 let waiting = self.pending.len() + taken;
                 metrics::global().proposals_pending.set(waiting as i64);
                 for (offset, proposal) in proposals.into_iter().enumerate() {
-                    let waiter = Waiter {
-                        id: proposal.id,
-                        request: proposal.request,
-                        deadline: proposal.deadline,
-                        reply: proposal.reply,
-                    };
-                    match leading {
-                        true => {
-                            self.pending.place(
-                                first_index + offset as u64,
-                                self.state.term,
-                                waiter,
-                            );
-                        }
-                        false => self.pending.forward(waiter),
+                    let waiter = proposal.waiter;
+                    if leading {
+                        let index = first_index + offset as u64;
+                        self.pending.place(index, self.state.term, waiter);
+                    } else {
+                        self.pending.forward(waiter);
                     }
                 }
             }
@@ -235,7 +225,7 @@ impl RaftLoop {
             }
             Some(_) => {
                 for proposal in proposals {
-                    answer(proposal.reply, NodeError::TooManyRequests);
+                    answer(proposal.waiter.reply, NodeError::TooManyRequests);
                 }
             }
         }
@@ -249,9 +239,9 @@ impl RaftLoop {
         let now = Instant::now();
         for late in self
             .proposals
-            .extract_if(.., |proposal| proposal.deadline <= now)
+            .extract_if(.., |proposal| proposal.waiter.deadline <= now)
         {
-            answer(late.reply, NodeError::DeadlineExceeded);
+            answer(late.waiter.reply, NodeError::DeadlineExceeded);
         }
     }
 
@@ -269,16 +259,22 @@ impl RaftLoop {
         Some(conf_state)
     }
 
-    /// A cluster of one need not wait for an election timeout.
+    /// A cluster of one need not wait for an election timeout. Its log may hold the change that makes it one,
+    /// and raft does not campaign before that is applied.
     fn fast_forward(&mut self) {
-        if self.voters == [self.shared.identity.member_id.0] {
-            lines::fast_forwarding(&self.shared);
-            for _ in 0..2 * self.shared.settings.election_ticks() {
-                if self.state.role == crate::raft::Role::Leader {
-                    break;
-                }
-                self.core.tick();
+        if self.voters.is_empty() || self.applied_index < self.core.hard_state().commit {
+            return;
+        }
+        self.campaign_due = false;
+        if self.voters != [self.shared.identity.member_id.0] {
+            return;
+        }
+        lines::fast_forwarding(&self.shared);
+        for _ in 0..2 * self.shared.settings.election_ticks() {
+            if self.core.soft_state().role == crate::raft::Role::Leader {
+                break;
             }
+            self.core.tick();
         }
     }
 
