@@ -1,6 +1,7 @@
 //! The member as a process: wires configuration, node, listeners and the service manager together, and takes
 //! them apart in order. No decision about data is made here.
 
+mod announce;
 mod listeners;
 mod settings;
 mod status;
@@ -95,10 +96,12 @@ async fn member(config: &Config) -> Result<(), Stop> {
     // Before anything slow, so that a stop during the start is orderly too.
     let mut signals = Signals::install().map_err(|error| Stop::Failure(error.to_string()))?;
     let notifier = Arc::new(Notifier::default());
-    announce(config);
+    announce::initializing(config);
     let settings = settings::node(config).map_err(Stop::Configuration)?;
     settings::check_data_dir(config).map_err(Stop::Configuration)?;
     let listeners = Listeners::bind(config).map_err(Stop::Failure)?;
+    let is_initialized = config.member.wal_dir().exists();
+    logging::emit(config.startup_line(is_initialized, ""));
     notifier.status("replaying the log");
     let opening = tokio::task::spawn_blocking(move || crate::node::start(settings));
     let mut running = tokio::select! {
@@ -111,6 +114,7 @@ async fn member(config: &Config) -> Result<(), Stop> {
             return Ok(());
         }
     };
+    announce::starting(config, &running.handle);
     running.spawn_tasks();
     status::register_metrics(&running.handle, config);
     let node = running.handle.clone();
@@ -131,7 +135,9 @@ async fn member(config: &Config) -> Result<(), Stop> {
     serving.serve_clients(config, &node);
     let line = status::Line::new(node.clone(), config, serving.tls());
     notifier.status(&line.text().to_string());
+    tracing::info!("notifying init daemon");
     notifier.ready();
+    tracing::info!("successfully notified init daemon");
     tokio::spawn(line.keep(notifier.clone()));
     tokio::spawn(watchdog(notifier.clone(), node.clone()));
     let outcome = loop {
@@ -186,11 +192,7 @@ async fn stop(
     config: &Config,
 ) -> Result<(), Stop> {
     notifier.stopping("stopping");
-    tracing::info!(
-        name = config.member.name,
-        "data-dir" = %config.member.data_dir.display(),
-        "closing etcd server"
-    );
+    announce::closing(config, "closing etcd server");
     tracing::info!(
         "local-member-id" = %running.handle.identity().member_id,
         "current-leader-member-id" = %crate::types::MemberId(running.handle.status().leader),
@@ -199,7 +201,7 @@ async fn stop(
     serving.finish(DRAIN_MAX).await;
     let stopped = tokio::task::spawn_blocking(move || running.stop()).await;
     stopped.map_err(|error| Stop::Failure(error.to_string()))?;
-    tracing::info!(name = config.member.name, "closed etcd server");
+    announce::closing(config, "closed etcd server");
     Ok(())
 }
 
@@ -215,25 +217,6 @@ async fn watchdog(notifier: Arc<Notifier>, node: NodeHandle) {
         }
     })
     .await;
-}
-
-fn announce(config: &Config) {
-    let data_dir = config.member.data_dir.display();
-    match config.member.member_dir().exists() {
-        true => tracing::info!(
-            "data-dir" = %data_dir,
-            "dir-type" = "member",
-            "server has already been initialized"
-        ),
-        false => tracing::info!(
-            "data-dir" = %data_dir,
-            "dir-type" = "empty",
-            "Initialize and start etcd server"
-        ),
-    }
-    for warning in &config.warnings {
-        logging::emit(warning.clone());
-    }
 }
 
 /// Signals that end or reload the process.

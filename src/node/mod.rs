@@ -22,6 +22,7 @@ mod compaction;
 mod error;
 mod handle;
 mod lease_clock;
+mod lines;
 mod open;
 mod pending;
 mod proposal_meter;
