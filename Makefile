@@ -115,7 +115,8 @@ packages:
 
 ## lab-test   try the packages in $(PACKAGES) on booted machines; needs root and systemd-nspawn
 lab-test:
-	PACKAGES=$(PACKAGES) packaging/lab test
+	$(CARGO) build --release --features bench --bin etcd-bench
+	PACKAGES=$(PACKAGES) ETCD_BENCH=$(RELEASE)/etcd-bench packaging/lab test
 
 ## ci         what a submission must pass
 ci: test
