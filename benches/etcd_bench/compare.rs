@@ -1,6 +1,6 @@
 //! Two servers in turn, row by row.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use crate::report::Figures;
+use crate::scenarios::{Figure, SCENARIOS, Scenario, Site};
 use crate::server::{Server, Usage, pin};
 
 /// Keys in the store while rows run.
@@ -16,7 +17,7 @@ const KEYS: u64 = 100_000;
 
 /// What to compare, and how.
 #[derive(Args, Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// This server's binary.
     #[arg(long, default_value = "target/release/etcd")]
     ours: PathBuf,
@@ -111,15 +112,21 @@ struct Contestant {
     name: &'static str,
     binary: PathBuf,
     rows: Vec<Vec<Measured>>,
+    /// Values of each scenario's figures, one list per round.
+    scenarios: Vec<Vec<Vec<Figure>>>,
     last: Usage,
     fsyncs: u64,
 }
 
 /// Runs the comparison.
-pub fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     let rows: Vec<&Row> = ROWS
         .iter()
         .filter(|row| row.name.contains(&options.only))
+        .collect();
+    let scenarios: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .filter(|scenario| scenario.name.contains(&options.only))
         .collect();
     let temporary = match &options.directory {
         Some(directory) => tempfile::tempdir_in(directory)?,
@@ -134,12 +141,11 @@ pub fn run(options: &Options) -> Result<()> {
     let mut contestants: Vec<Contestant> = binaries
         .into_iter()
         .filter_map(|(name, binary)| {
-            let binary = binary?;
-            let rows = vec![Vec::new(); rows.len()];
             Some(Contestant {
                 name,
-                binary,
-                rows,
+                binary: binary?,
+                rows: vec![Vec::new(); rows.len()],
+                scenarios: scenarios.iter().map(|_| Vec::new()).collect(),
                 last: Usage::default(),
                 fsyncs: 0,
             })
@@ -148,26 +154,66 @@ pub fn run(options: &Options) -> Result<()> {
     if cores > 1 {
         pin(1)?;
     }
-    let progress =
-        indicatif::ProgressBar::new((options.rounds * rows.len() * contestants.len()) as u64);
-    for round in 0..options.rounds {
-        for contestant in &mut contestants {
-            let name = format!("{}-{round}", contestant.name);
-            let server = Server::start(&contestant.binary, temporary.path(), &name, server_core)?;
-            load(&server, &["--clients=20", "fill"], 0.0)?;
-            for (row, measured) in rows.iter().zip(&mut contestant.rows) {
-                progress.set_message(row.name);
-                measured.push(measure(&server, row, options.duration)?);
+    let steps = options.rounds * (rows.len() + scenarios.len()) * contestants.len();
+    let progress = indicatif::ProgressBar::new(steps as u64);
+    for _ in 0..options.rounds {
+        if !rows.is_empty() {
+            measure_rows(
+                &rows,
+                &mut contestants,
+                temporary.path(),
+                server_core,
+                options,
+                &progress,
+            )?;
+        }
+        for (at, scenario) in scenarios.iter().enumerate() {
+            for contestant in &mut contestants {
+                let site = Site {
+                    binary: &contestant.binary,
+                    parent: temporary.path(),
+                    name: contestant.name,
+                    core: server_core,
+                };
+                contestant.scenarios[at].push((scenario.run)(&site)?);
+                std::fs::remove_dir_all(temporary.path().join(contestant.name))?;
                 progress.inc(1);
             }
-            contestant.last = server.usage()?;
-            contestant.fsyncs = server.fsyncs().unwrap_or(0);
-            server.stop(Signal::SIGTERM)?;
-            std::fs::remove_dir_all(temporary.path().join(&name))?;
         }
     }
     progress.finish_and_clear();
     show(options, &rows, &contestants)
+}
+
+/// One round of every row. All servers are up at once and take turns row by row, so that a slower minute of the
+/// machine meets both.
+fn measure_rows(
+    rows: &[&Row],
+    contestants: &mut [Contestant],
+    directory: &Path,
+    server_core: Option<usize>,
+    options: &Options,
+    progress: &indicatif::ProgressBar,
+) -> Result<()> {
+    let mut servers = Vec::new();
+    for contestant in &*contestants {
+        let server = Server::start(&contestant.binary, directory, contestant.name, server_core)?;
+        load(&server, &["--clients=20", "fill"], 0.0)?;
+        servers.push(server);
+    }
+    for (at, row) in rows.iter().enumerate() {
+        for (server, contestant) in servers.iter().zip(&mut *contestants) {
+            contestant.rows[at].push(measure(server, row, options.duration)?);
+            progress.inc(1);
+        }
+    }
+    for (server, contestant) in servers.into_iter().zip(contestants) {
+        contestant.last = server.usage()?;
+        contestant.fsyncs = server.fsyncs().unwrap_or(0);
+        server.stop(Signal::SIGTERM)?;
+        std::fs::remove_dir_all(directory.join(contestant.name))?;
+    }
+    Ok(())
 }
 
 fn measure(server: &Server, row: &Row, duration: f64) -> Result<Measured> {
@@ -254,7 +300,8 @@ fn show(options: &Options, rows: &[&Row], contestants: &[Contestant]) -> Result<
         table.add_row(cells);
     }
     println!("{table}");
-    for contestant in contestants {
+    show_scenarios(contestants);
+    for contestant in contestants.iter().filter(|_| !rows.is_empty()) {
         println!(
             "{}: peak RSS {} MiB, written {} MiB, fsyncs {} (last round, {KEYS} keys)",
             contestant.name,
@@ -264,4 +311,39 @@ fn show(options: &Options, rows: &[&Row], contestants: &[Contestant]) -> Result<
         );
     }
     Ok(())
+}
+
+/// One line per figure of each scenario; the median of the rounds.
+fn show_scenarios(contestants: &[Contestant]) {
+    let Some(ours) = contestants.first() else {
+        return;
+    };
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_header(["figure", "ours", "etcd", "×"]);
+    for (at, rounds) in ours.scenarios.iter().enumerate() {
+        let Some(first) = rounds.first() else {
+            continue;
+        };
+        for (line, figure) in first.iter().enumerate() {
+            let middle = |contestant: &Contestant| {
+                let mut values: Vec<f64> = contestant.scenarios[at]
+                    .iter()
+                    .map(|figures| figures[line].value)
+                    .collect();
+                values.sort_by(f64::total_cmp);
+                values[values.len() / 2]
+            };
+            let (mine, theirs) = (middle(ours), contestants.get(1).map(middle));
+            table.add_row([
+                figure.name.to_owned(),
+                format!("{mine:.2}"),
+                theirs.map_or("–".to_owned(), |value| format!("{value:.2}")),
+                theirs.map_or("–".to_owned(), |value| format!("{:.3}", mine / value)),
+            ]);
+        }
+    }
+    if table.row_count() > 0 {
+        println!("{table}");
+    }
 }

@@ -23,13 +23,13 @@ use crate::report::Figures;
 /// Latencies up to a minute, three digits.
 const LATENCY_MICROSECONDS_MAX: u64 = 60_000_000;
 /// Larger than any answer of a workload.
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// Keys put by one transaction while filling.
 const FILL_BATCH: usize = 100;
 
 /// What clients do.
 #[derive(Subcommand, Clone, Debug)]
-pub enum Workload {
+pub(crate) enum Workload {
     /// Put random keys of a key space.
     Put {
         /// Distinct keys.
@@ -101,7 +101,7 @@ pub enum Workload {
 }
 
 /// The key with this number in the key space.
-pub fn key(number: u64) -> Bytes {
+pub(crate) fn key(number: u64) -> Bytes {
     Bytes::from(format!("bench/{number:016}"))
 }
 
@@ -130,7 +130,7 @@ impl Random {
 }
 
 /// Runs a workload to its end.
-pub async fn run(endpoint: &str, shape: &Shape, workload: &Workload) -> Result<Figures> {
+pub(crate) async fn run(endpoint: &str, shape: &Shape, workload: &Workload) -> Result<Figures> {
     let channels = connect(endpoint, shape.connections).await?;
     match workload {
         Workload::Fill {
@@ -147,7 +147,8 @@ pub async fn run(endpoint: &str, shape: &Shape, workload: &Workload) -> Result<F
     }
 }
 
-async fn connect(endpoint: &str, count: usize) -> Result<Vec<Channel>> {
+/// Opens this many connections.
+pub(crate) async fn connect(endpoint: &str, count: usize) -> Result<Vec<Channel>> {
     ensure!(count > 0, "at least one connection");
     let mut channels = Vec::with_capacity(count);
     for _ in 0..count {
@@ -189,7 +190,8 @@ async fn closed_loop(channels: &[Channel], shape: &Shape, workload: &Workload) -
     Ok(Figures::new(done, took, &latencies))
 }
 
-fn histogram() -> Result<Histogram<u64>> {
+/// An empty histogram of microseconds.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, LATENCY_MICROSECONDS_MAX, 3)?)
 }
 

@@ -8,6 +8,7 @@
 mod compare;
 mod load;
 mod report;
+mod scenarios;
 mod server;
 
 use std::process::ExitCode;
@@ -42,22 +43,22 @@ enum Command {
 
 /// How much of it.
 #[derive(Args, Clone, Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// TCP connections.
     #[arg(long, default_value_t = 10)]
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Clients, spread over the connections; each has one request in flight.
     #[arg(long, default_value_t = 100)]
-    pub clients: usize,
+    pub(crate) clients: usize,
     /// Seconds before measuring begins.
     #[arg(long, default_value_t = 1.0)]
-    pub warm_up: f64,
+    pub(crate) warm_up: f64,
     /// Seconds to measure.
     #[arg(long, default_value_t = 5.0)]
-    pub duration: f64,
+    pub(crate) duration: f64,
     /// Print JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 impl Shape {

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 /// What a run measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// Requests answered (or events received) while measuring.
-    pub count: u64,
+    pub(crate) count: u64,
     /// Seconds measured.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// `count / seconds`.
-    pub per_second: f64,
+    pub(crate) per_second: f64,
     /// Median latency.
     pub p50_microseconds: u64,
     /// 99 of 100 were faster.
@@ -22,12 +22,12 @@ pub struct Figures {
     /// 999 of 1000 were faster.
     pub p999_microseconds: u64,
     /// The slowest.
-    pub max_microseconds: u64,
+    pub(crate) max_microseconds: u64,
 }
 
 impl Figures {
     /// From a count, a span and the latencies in it.
-    pub fn new(count: u64, took: Duration, latencies: &Histogram<u64>) -> Self {
+    pub(crate) fn new(count: u64, took: Duration, latencies: &Histogram<u64>) -> Self {
         let seconds = took.as_secs_f64();
         Self {
             count,
@@ -42,7 +42,7 @@ impl Figures {
 }
 
 /// For people.
-pub fn text(figures: &Figures) -> String {
+pub(crate) fn text(figures: &Figures) -> String {
     let mut text = String::new();
     let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
     let _ = writeln!(text, "requests    {}", figures.count);

@@ -14,29 +14,34 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 const START_MAX: Duration = Duration::from_secs(120);
 
 /// A running server.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     directory: PathBuf,
     /// `host:port` for clients.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 /// What a process used up to now.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// CPU time of all its threads.
-    pub cpu_seconds: f64,
+    pub(crate) cpu_seconds: f64,
     /// Most memory it ever held.
-    pub peak_rss_bytes: u64,
+    pub(crate) peak_rss_bytes: u64,
     /// Memory it holds.
-    pub rss_bytes: u64,
+    pub(crate) rss_bytes: u64,
     /// Bytes it wrote to disk.
-    pub written_bytes: u64,
+    pub(crate) written_bytes: u64,
 }
 
 impl Server {
     /// Starts `binary` on a directory below `parent`, on one core, and waits until it serves.
-    pub fn start(binary: &Path, parent: &Path, name: &str, core: Option<usize>) -> Result<Self> {
+    pub(crate) fn start(
+        binary: &Path,
+        parent: &Path,
+        name: &str,
+        core: Option<usize>,
+    ) -> Result<Self> {
         let directory = parent.join(name);
         fs::create_dir_all(&directory)?;
         let (client, peer) = (free_port()?, free_port()?);
@@ -93,7 +98,7 @@ impl Server {
     }
 
     /// What it used so far.
-    pub fn usage(&self) -> Result<Usage> {
+    pub(crate) fn usage(&self) -> Result<Usage> {
         let base = PathBuf::from(format!("/proc/{}", self.child.id()));
         let stat = fs::read_to_string(base.join("stat"))?;
         let fields: Vec<&str> = stat
@@ -120,7 +125,7 @@ impl Server {
     }
 
     /// Fsyncs it counted: of the log, and two for each commit of the database.
-    pub fn fsyncs(&self) -> Result<u64> {
+    pub(crate) fn fsyncs(&self) -> Result<u64> {
         let metrics = get(&self.endpoint, "/metrics")?;
         let count = |name: &str| -> u64 {
             let line = metrics.lines().find(|line| line.starts_with(name));
@@ -134,7 +139,7 @@ impl Server {
     }
 
     /// Ends it with this signal and waits.
-    pub fn stop(mut self, signal: Signal) -> Result<()> {
+    pub(crate) fn stop(mut self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(self.child.id() as i32), signal)?;
         self.child.wait()?;
         Ok(())
@@ -149,7 +154,7 @@ impl Drop for Server {
 }
 
 /// Keeps this thread, and what it starts, on one core.
-pub fn pin(core: usize) -> Result<()> {
+pub(crate) fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core)?;
     sched_setaffinity(Pid::from_raw(0), &set)?;

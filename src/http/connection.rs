@@ -1,9 +1,11 @@
 //! Running HTTP on one open connection.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -147,8 +149,28 @@ pub(super) async fn run_http2<S, H, F, B>(
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     tokio::select! {
-        _ = connection.as_mut() => return,
-        () = shutdown.stopping() => connection.as_mut().graceful_shutdown(),
+        _ = after_others(connection.as_mut()) => return,
+        () = shutdown.stopping() => {}
     }
-    let _ = connection.await;
+    connection.as_mut().graceful_shutdown();
+    let _ = after_others(connection).await;
+}
+
+/// Runs a connection, but each time it is woken only once all tasks that are ready have had their turn.
+///
+/// Many requests of a connection are answered at once, when a batch of writes is applied. The first answer wakes the
+/// connection, and tokio would run it next: each answer would leave in a write of its own, which costs more than
+/// everything else that is done for the request.
+async fn after_others<F: Future>(mut connection: Pin<&mut F>) -> F::Output {
+    let mut waited = false;
+    poll_fn(|context| {
+        waited = !waited;
+        if waited {
+            // A task that wakes itself goes to the end of the queue.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        connection.as_mut().poll(context)
+    })
+    .await
 }

@@ -7,7 +7,7 @@ use super::build::Builder;
 use super::engine::{Mvcc, Pruning};
 use super::leaf::Head;
 use super::record::stored_bytes;
-use crate::store::{RevisionRow, StoreError, Values};
+use crate::store::{RowRef, Values};
 use crate::types::Revision;
 
 /// How far compaction was when the rows were stored.
@@ -19,51 +19,139 @@ pub struct CompactMarks {
     pub finished: Option<i64>,
 }
 
-impl Mvcc {
-    /// The store that `rows` (in order of history) are the history of.
+/// Collects the rows of the history, oldest first, and makes the store of them.
+///
+/// Keys lie in one buffer and rows in one list: a million of them cost no allocation each.
+#[derive(Default)]
+pub struct Loader {
+    keys: Vec<u8>,
+    rows: Vec<Collected>,
+    last: Revision,
+    broken: Option<MvccError>,
+}
+
+/// A row, its key in [`Loader::keys`].
+struct Collected {
+    key_at: usize,
+    key_bytes: u32,
+    head: Head,
+    tombstone: bool,
+}
+
+impl Loader {
+    /// Adds the next row. What is wrong with it is told by [`Loader::finish`].
+    pub fn push(&mut self, row: RowRef<'_>) {
+        if self.broken.is_some() {
+            return;
+        }
+        let row = with_marker_alive(row);
+        if let Err(reason) = check(&row, self.last) {
+            self.broken = Some(MvccError::Broken {
+                revision: row.revision,
+                reason,
+            });
+            return;
+        }
+        self.last = row.revision;
+        self.rows.push(Collected {
+            key_at: self.keys.len(),
+            key_bytes: row.key.len() as u32,
+            head: head(&row),
+            tombstone: row.tombstone,
+        });
+        self.keys.extend_from_slice(row.key);
+    }
+
+    /// The store that the rows are the history of.
     ///
-    /// A compaction that was scheduled and not finished is resumed: [`prune`](Self::prune) is not done then.
-    pub fn load(
-        rows: impl IntoIterator<Item = Result<RevisionRow, StoreError>>,
-        marks: CompactMarks,
-        values: Arc<Values>,
-    ) -> Result<Self, MvccError> {
-        let mut mvcc = Self::new(values);
-        let rows = checked(rows)?;
-        if let Some(last) = rows.last() {
-            mvcc.revision = mvcc.revision.max(last.revision.main);
+    /// A compaction that was scheduled and not finished is resumed: [`Mvcc::prune`] is not done then.
+    pub fn finish(mut self, marks: CompactMarks, values: Arc<Values>) -> Result<Mvcc, MvccError> {
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
         }
+        let mut mvcc = Mvcc::new(values);
+        mvcc.revision = mvcc.revision.max(self.last.main);
         let mut builder = Builder::default();
-        let mut history: Vec<&RevisionRow> = Vec::new();
-        for at in in_key_order(&rows) {
-            if history.last().is_some_and(|last| last.key != rows[at].key) {
-                mvcc.load_key(&mut builder, &history);
-                history.clear();
-            }
-            history.push(&rows[at]);
+        let places = self.in_key_order();
+        for places in places.chunk_by(|a, b| self.key(a.row) == self.key(b.row)) {
+            self.load_key(&mut mvcc, &mut builder, places);
         }
-        mvcc.load_key(&mut builder, &history);
         mvcc.tree = builder.finish();
         mvcc.load_marks(marks);
         Ok(mvcc)
     }
 
-    fn load_key(&mut self, builder: &mut Builder, history: &[&RevisionRow]) {
-        let Some((newest, older)) = history.split_last() else {
+    fn key(&self, row: u32) -> &[u8] {
+        let row = &self.rows[row as usize];
+        &self.keys[row.key_at..][..row.key_bytes as usize]
+    }
+
+    /// Adds a key whose revisions are at `places`, oldest first.
+    fn load_key(&self, mvcc: &mut Mvcc, builder: &mut Builder, places: &[Place]) {
+        let Some((newest, older)) = places.split_last() else {
             return;
         };
-        builder.key(&newest.key, head(newest));
-        for row in older.iter().rev() {
-            builder.older(row.revision, row.tombstone, row.record_bytes);
+        let row = |place: &Place| &self.rows[place.row as usize];
+        builder.key(self.key(newest.row), row(newest).head);
+        for row in older.iter().rev().map(row) {
+            builder.older(row.head.revision, row.tombstone, row.head.record_bytes);
         }
-        for row in history {
-            self.stored_bytes += stored_bytes(row.record_bytes, row.tombstone);
+        for row in places.iter().map(row) {
+            mvcc.stored_bytes += stored_bytes(row.head.record_bytes, row.tombstone);
         }
+        let newest = row(newest);
         if !newest.tombstone {
-            self.live_bytes += stored_bytes(newest.record_bytes, false);
+            mvcc.live_bytes += stored_bytes(newest.head.record_bytes, false);
         }
     }
 
+    /// The places of the rows, ordered by key and then history.
+    fn in_key_order(&self) -> Vec<Place> {
+        // Comparisons are decided by eight bytes that lie in the place, not by the keys all over memory.
+        let shared_bytes = self.shared_prefix_bytes();
+        let mut places: Vec<Place> = (0..self.rows.len() as u32)
+            .map(|row| Place {
+                eight_bytes: eight_bytes(&self.key(row)[shared_bytes..]),
+                row,
+            })
+            .collect();
+        places.sort_unstable();
+        // Keys that differ only after those bytes are still among each other.
+        for alike in places.chunk_by_mut(|a, b| a.eight_bytes == b.eight_bytes) {
+            let same_key = |pair: &[Place]| self.key(pair[0].row) == self.key(pair[1].row);
+            if !alike.windows(2).all(same_key) {
+                alike.sort_unstable_by_key(|place| (self.key(place.row), place.row));
+            }
+        }
+        places
+    }
+
+    /// How many bytes all keys begin with alike.
+    fn shared_prefix_bytes(&self) -> usize {
+        let Some((first, others)) = self.rows.split_first() else {
+            return 0;
+        };
+        let first = &self.keys[first.key_at..][..first.key_bytes as usize];
+        others.iter().fold(first.len(), |shared, row| {
+            let key = &self.keys[row.key_at..][..row.key_bytes as usize];
+            if key.starts_with(&first[..shared]) {
+                return shared;
+            }
+            let pairs = first[..shared].iter().zip(key);
+            pairs.take_while(|(a, b)| a == b).count()
+        })
+    }
+}
+
+/// Where a row goes in the order of keys.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// Of the key, after what all keys share.
+    eight_bytes: u64,
+    row: u32,
+}
+
+impl Mvcc {
     fn load_marks(&mut self, marks: CompactMarks) {
         let compacted = marks.finished.max(marks.scheduled);
         self.compact_revision = compacted.unwrap_or(self.compact_revision);
@@ -78,33 +166,6 @@ impl Mvcc {
     }
 }
 
-/// The places of the rows, ordered by key and then history.
-fn in_key_order(rows: &[RevisionRow]) -> impl Iterator<Item = usize> + use<> {
-    // Most comparisons are decided by eight bytes that lie beside the place, not by the keys all over memory.
-    let shared_bytes = shared_prefix_bytes(rows);
-    let mut places: Vec<(u64, usize)> = rows
-        .iter()
-        .zip(0..)
-        .map(|(row, place)| (eight_bytes(&row.key[shared_bytes..]), place))
-        .collect();
-    places.sort_unstable_by(|a, b| {
-        let keys = || rows[a.1].key.cmp(&rows[b.1].key);
-        a.0.cmp(&b.0).then_with(keys).then(a.1.cmp(&b.1))
-    });
-    places.into_iter().map(|(_, place)| place)
-}
-
-/// How many bytes all keys begin with alike.
-fn shared_prefix_bytes(rows: &[RevisionRow]) -> usize {
-    let Some((first, others)) = rows.split_first() else {
-        return 0;
-    };
-    others.iter().fold(first.key.len(), |shared, row| {
-        let pairs = first.key[..shared].iter().zip(&row.key);
-        pairs.take_while(|(a, b)| a == b).count()
-    })
-}
-
 fn eight_bytes(key: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     let count = key.len().min(8);
@@ -112,7 +173,7 @@ fn eight_bytes(key: &[u8]) -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-fn head(row: &RevisionRow) -> Head {
+fn head(row: &RowRef<'_>) -> Head {
     Head {
         revision: row.revision,
         create_revision: row.create_revision,
@@ -124,7 +185,7 @@ fn head(row: &RevisionRow) -> Head {
 
 /// The row that a restore with a raised revision leaves has no content at all. etcd takes it for a put of the empty key, which no
 /// request can name, and its hashes count it for as long as that key lives.
-fn with_marker_alive(mut row: RevisionRow) -> RevisionRow {
+fn with_marker_alive(mut row: RowRef<'_>) -> RowRef<'_> {
     if row.key.is_empty() && !row.tombstone && row.version == 0 {
         row.version = 1;
         row.create_revision = row.revision.main;
@@ -132,29 +193,15 @@ fn with_marker_alive(mut row: RevisionRow) -> RevisionRow {
     row
 }
 
-fn checked(
-    rows: impl IntoIterator<Item = Result<RevisionRow, StoreError>>,
-) -> Result<Vec<RevisionRow>, MvccError> {
-    let rows = rows.into_iter();
-    let mut checked = Vec::with_capacity(rows.size_hint().0);
-    let mut last = Revision::default();
-    for row in rows {
-        let row = with_marker_alive(row?);
-        let broken = |reason| MvccError::Broken {
-            revision: row.revision,
-            reason,
-        };
-        if row.revision <= last {
-            return Err(broken("it is not above the one before"));
-        }
-        if u32::try_from(row.revision.sub).is_err() {
-            return Err(broken("its sub revision is out of range"));
-        }
-        if !row.tombstone && row.version < 1 {
-            return Err(broken("its version is not positive"));
-        }
-        last = row.revision;
-        checked.push(row);
+fn check(row: &RowRef<'_>, last: Revision) -> Result<(), &'static str> {
+    if row.revision <= last {
+        return Err("it is not above the one before");
     }
-    Ok(checked)
+    if u32::try_from(row.revision.sub).is_err() {
+        return Err("its sub revision is out of range");
+    }
+    if !row.tombstone && row.version < 1 {
+        return Err("its version is not positive");
+    }
+    Ok(())
 }

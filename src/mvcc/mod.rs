@@ -50,7 +50,7 @@ pub use check::{
 };
 pub use engine::{Applied, Mvcc, Pruned};
 pub use hash::{CompactionHashes, KvHash};
-pub use load::CompactMarks;
+pub use load::{CompactMarks, Loader};
 pub use range::{KeyRange, RangeEnd};
 pub use stream::RangeStream;
 pub use txn::{is_read_only, is_serializable};

@@ -382,9 +382,10 @@ impl World {
             finished: self.finished,
         };
         let rows = self.values.rows(0, i64::MAX, usize::MAX).unwrap();
-        let rows = rows.into_iter().map(Ok);
+        let mut loader = Loader::default();
+        rows.iter().for_each(|row| loader.push(row.into()));
         let (stored, live) = (self.mvcc.stored_bytes(), self.mvcc.live_bytes());
-        self.mvcc = Mvcc::load(rows, marks, self.values.clone()).unwrap();
+        self.mvcc = loader.finish(marks, self.values.clone()).unwrap();
         assert_eq!(self.mvcc.stored_bytes(), stored);
         assert_eq!(self.mvcc.live_bytes(), live);
         assert_eq!(self.mvcc.revision(), self.model.revision);

@@ -40,7 +40,7 @@ const PRUNE_KEYS_MAX: usize = 500;
 /// What the apply thread is asked to do.
 pub(crate) enum ApplyInput {
     /// Committed entries, each with whoever waits for it.
-    Entries(Vec<(Entry, Option<Waiter>)>),
+    Entries(Vec<(Entry, Option<Box<Waiter>>)>),
     /// Make everything applied so far durable, then this.
     Checkpoint(Then),
     /// The keys of a lease.
@@ -118,7 +118,7 @@ impl ApplyLoop {
         Ok(())
     }
 
-    fn entries(&mut self, mut entries: Vec<(Entry, Option<Waiter>)>) -> Result<(), Fatal> {
+    fn entries(&mut self, mut entries: Vec<(Entry, Option<Box<Waiter>>)>) -> Result<(), Fatal> {
         // What queued up behind goes into the same batch: one publication, one wake-up of raft.
         while entries.len() < BATCH_ENTRIES_MAX {
             match self.input.try_recv() {
@@ -138,7 +138,7 @@ impl ApplyLoop {
         self.apply_batch(entries)
     }
 
-    fn apply_batch(&mut self, entries: Vec<(Entry, Option<Waiter>)>) -> Result<(), Fatal> {
+    fn apply_batch(&mut self, entries: Vec<(Entry, Option<Box<Waiter>>)>) -> Result<(), Fatal> {
         let mut answers: Vec<(Reply, Result<Response, NodeError>)> =
             Vec::with_capacity(entries.len());
         let mut changes = Vec::new();

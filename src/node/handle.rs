@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::apply_loop::ApplyInput;
 use super::checkpoint_loop::Then;
-use super::pending::Proposal;
+use super::pending::{Proposal, Waiter};
 use super::raft_loop::RaftInput;
 use super::shared::{Role, Shared, Status};
 use super::{Identity, NodeError, Watches};
@@ -86,10 +86,12 @@ impl NodeHandle {
         let (reply, answer) = oneshot::channel();
         self.send(RaftInput::Propose(Proposal {
             data,
-            request: Some(request),
-            id,
-            deadline: Instant::now() + self.shared.request_timeout(),
-            reply: Some(reply),
+            waiter: Box::new(Waiter {
+                id,
+                request: Some(request),
+                deadline: Instant::now() + self.shared.request_timeout(),
+                reply: Some(reply),
+            }),
         }))?;
         // The raft thread answers late requests itself, so no timer is armed here.
         answer.await.unwrap_or(Err(NodeError::Stopped))
@@ -109,10 +111,12 @@ impl NodeHandle {
             };
             self.send(RaftInput::Propose(Proposal {
                 data: request.encode_to_vec().into(),
-                request: Some(request),
-                id,
-                deadline: Instant::now() + self.shared.request_timeout(),
-                reply: None,
+                waiter: Box::new(Waiter {
+                    id,
+                    request: Some(request),
+                    deadline: Instant::now() + self.shared.request_timeout(),
+                    reply: None,
+                }),
             }))?;
         }
         Ok(())

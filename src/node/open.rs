@@ -17,7 +17,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::lease::Table;
 use crate::machine::{self, Machine};
 use crate::membership::{ConfigurationChange, Member, Membership, cluster_id};
-use crate::mvcc::{CompactMarks, Mvcc};
+use crate::mvcc::{CompactMarks, Loader};
 use crate::pb::raftpb::{ConfState, Entry, EntryType, HardState};
 use crate::raft::Restored;
 use crate::store::{Bucket, Loaded, Options, Store, Values};
@@ -278,18 +278,17 @@ fn restore_machine(
             )));
         }
     }
-    let mut rows = Vec::new();
+    let mut loader = Loader::default();
     // Which lease a key hangs on is what its last row says.
     let mut leased: HashMap<Bytes, i64> = HashMap::new();
     reader
-        .scan_rows(&mut |stored| {
-            let row = stored.to_row();
+        .scan_rows(&mut |row| {
             if row.lease != 0 {
-                leased.insert(row.key.clone(), row.lease);
+                leased.insert(Bytes::copy_from_slice(row.key), row.lease);
             } else if !leased.is_empty() {
-                leased.remove(&row.key);
+                leased.remove(row.key);
             }
-            rows.push(Ok(row));
+            loader.push(row);
         })
         .map_err(failed)?;
     for (key, lease) in &leased {
@@ -299,7 +298,7 @@ fn restore_machine(
         scheduled,
         finished,
     };
-    let mvcc = Mvcc::load(rows, marks, values.clone()).map_err(failed)?;
+    let mvcc = loader.finish(marks, values.clone()).map_err(failed)?;
     let machine = Machine::new(
         machine::Config {
             member_id,

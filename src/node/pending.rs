@@ -20,19 +20,17 @@ pub(crate) type Reply = oneshot::Sender<Result<Response, NodeError>>;
 pub(crate) struct Proposal {
     /// Its entry data.
     pub(crate) data: Bytes,
-    /// What the data decodes to; spares the apply thread the decoding.
-    pub(crate) request: Option<InternalRaftRequest>,
-    pub(crate) id: u64,
-    pub(crate) deadline: Instant,
-    /// `None` when nobody waits, as for lease expiry.
-    pub(crate) reply: Option<Reply>,
+    /// Who proposed it. Boxed: it goes through three queues, which then hold a word for it.
+    pub(crate) waiter: Box<Waiter>,
 }
 
-/// An accepted proposal that is not committed yet.
+/// Whoever waits until a request is applied.
 pub(crate) struct Waiter {
     pub(crate) id: u64,
+    /// What the entry's data decodes to; spares the apply thread the decoding.
     pub(crate) request: Option<InternalRaftRequest>,
     pub(crate) deadline: Instant,
+    /// `None` when nobody waits, as for lease expiry.
     pub(crate) reply: Option<Reply>,
 }
 
@@ -43,23 +41,23 @@ pub(crate) struct Waiter {
 #[derive(Default)]
 pub(crate) struct Pending {
     /// (index, term, waiter), in log order.
-    placed: VecDeque<(u64, u64, Waiter)>,
-    forwarded: HashMap<u64, Waiter>,
+    placed: VecDeque<(u64, u64, Box<Waiter>)>,
+    forwarded: HashMap<u64, Box<Waiter>>,
 }
 
 impl Pending {
     /// A proposal was appended by this leader.
-    pub(crate) fn place(&mut self, index: u64, term: u64, waiter: Waiter) {
+    pub(crate) fn place(&mut self, index: u64, term: u64, waiter: Box<Waiter>) {
         self.placed.push_back((index, term, waiter));
     }
 
     /// A proposal was sent to the leader.
-    pub(crate) fn forward(&mut self, waiter: Waiter) {
+    pub(crate) fn forward(&mut self, waiter: Box<Waiter>) {
         self.forwarded.insert(waiter.id, waiter);
     }
 
     /// The waiter of a committed entry.
-    pub(crate) fn take(&mut self, entry: &Entry) -> Option<Waiter> {
+    pub(crate) fn take(&mut self, entry: &Entry) -> Option<Box<Waiter>> {
         while let Some((index, term, _)) = self.placed.front() {
             if *index > entry.index {
                 break;
@@ -126,16 +124,16 @@ mod tests {
     use crate::pb::etcdserverpb::RequestHeader;
     use std::time::Duration;
 
-    fn waiter(id: u64) -> (Waiter, oneshot::Receiver<Result<Response, NodeError>>) {
+    fn waiter(id: u64) -> (Box<Waiter>, oneshot::Receiver<Result<Response, NodeError>>) {
         let (reply, receiver) = oneshot::channel();
         let deadline = Instant::now() + Duration::from_secs(60);
         (
-            Waiter {
+            Box::new(Waiter {
                 id,
                 request: None,
                 deadline,
                 reply: Some(reply),
-            },
+            }),
             receiver,
         )
     }

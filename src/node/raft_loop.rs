@@ -44,7 +44,7 @@ pub(crate) enum RaftInput {
     },
     /// Entries up to here are in a durable checkpoint.
     Compact(u64),
-    /// Run for leader now: there is nobody else.
+    /// Run for leader as soon as everything committed is applied, if there is nobody else.
     Campaign,
     /// Nothing more comes.
     Stop,
@@ -63,13 +63,15 @@ pub(crate) struct RaftLoop {
     reads: HashMap<u64, ReadReply>,
     next_ticket: u64,
     wal_backlog: VecDeque<WalTask>,
-    apply_backlog: VecDeque<Vec<(Entry, Option<Waiter>)>>,
+    apply_backlog: VecDeque<Vec<(Entry, Option<Box<Waiter>>)>>,
     /// Last committed entry handed to the apply thread.
     commit_index: u64,
     applied_index: u64,
     persisted_ready: u64,
     voters: Vec<u64>,
     state: SoftState,
+    /// A sole voter is to lead without waiting for an election timeout.
+    campaign_due: bool,
     /// Messages that may leave once their write is on disk.
     after: VecDeque<(u64, Vec<Message>)>,
 }
@@ -104,6 +106,7 @@ impl RaftLoop {
                 role: status.role,
                 leader: status.leader,
             },
+            campaign_due: false,
             after: VecDeque::new(),
             core,
             shared,
@@ -129,6 +132,9 @@ impl RaftLoop {
             }
             self.marks();
             self.propose();
+            if self.campaign_due {
+                self.fast_forward();
+            }
             while self.core.has_output() {
                 let output = self.core.take_output();
                 self.carry_out(output);
@@ -153,7 +159,7 @@ impl RaftLoop {
                     let _ = reply.send(self.configure(&change));
                 }
                 RaftInput::Compact(index) => self.core.compact(index),
-                RaftInput::Campaign => self.fast_forward(),
+                RaftInput::Campaign => self.campaign_due = true,
                 RaftInput::Stop => return false,
             }
             count += 1;
@@ -170,7 +176,7 @@ impl RaftLoop {
             || self.wal_backlog.len() > BACKLOG_MAX
             || self.apply_backlog.len() > BACKLOG_MAX;
         if behind {
-            return answer(proposal.reply, NodeError::TooManyRequests);
+            return answer(proposal.waiter.reply, NodeError::TooManyRequests);
         }
         self.proposals.push(proposal);
     }
@@ -203,21 +209,12 @@ impl RaftLoop {
                 let waiting = self.pending.len() + taken;
                 metrics::global().proposals_pending.set(waiting as i64);
                 for (offset, proposal) in proposals.into_iter().enumerate() {
-                    let waiter = Waiter {
-                        id: proposal.id,
-                        request: proposal.request,
-                        deadline: proposal.deadline,
-                        reply: proposal.reply,
-                    };
-                    match leading {
-                        true => {
-                            self.pending.place(
-                                first_index + offset as u64,
-                                self.state.term,
-                                waiter,
-                            );
-                        }
-                        false => self.pending.forward(waiter),
+                    let waiter = proposal.waiter;
+                    if leading {
+                        let index = first_index + offset as u64;
+                        self.pending.place(index, self.state.term, waiter);
+                    } else {
+                        self.pending.forward(waiter);
                     }
                 }
             }
@@ -228,7 +225,7 @@ impl RaftLoop {
             }
             Some(_) => {
                 for proposal in proposals {
-                    answer(proposal.reply, NodeError::TooManyRequests);
+                    answer(proposal.waiter.reply, NodeError::TooManyRequests);
                 }
             }
         }
@@ -242,9 +239,9 @@ impl RaftLoop {
         let now = Instant::now();
         for late in self
             .proposals
-            .extract_if(.., |proposal| proposal.deadline <= now)
+            .extract_if(.., |proposal| proposal.waiter.deadline <= now)
         {
-            answer(late.reply, NodeError::DeadlineExceeded);
+            answer(late.waiter.reply, NodeError::DeadlineExceeded);
         }
     }
 
@@ -262,15 +259,21 @@ impl RaftLoop {
         Some(conf_state)
     }
 
-    /// A cluster of one need not wait for an election timeout.
+    /// A cluster of one need not wait for an election timeout. Its log may hold the change that makes it one,
+    /// and raft does not campaign before that is applied.
     fn fast_forward(&mut self) {
-        if self.voters == [self.shared.identity.member_id.0] {
-            for _ in 0..2 * self.shared.settings.election_ticks() {
-                if self.state.role == crate::raft::Role::Leader {
-                    break;
-                }
-                self.core.tick();
+        if self.voters.is_empty() || self.applied_index < self.core.hard_state().commit {
+            return;
+        }
+        self.campaign_due = false;
+        if self.voters != [self.shared.identity.member_id.0] {
+            return;
+        }
+        for _ in 0..2 * self.shared.settings.election_ticks() {
+            if self.core.soft_state().role == crate::raft::Role::Leader {
+                break;
             }
+            self.core.tick();
         }
     }
 

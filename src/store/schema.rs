@@ -106,6 +106,20 @@ impl RowRef<'_> {
     }
 }
 
+impl<'a> From<&'a RevisionRow> for RowRef<'a> {
+    fn from(row: &'a RevisionRow) -> Self {
+        Self {
+            revision: row.revision,
+            tombstone: row.tombstone,
+            key: &row.key,
+            create_revision: row.create_revision,
+            version: row.version,
+            lease: row.lease,
+            record_bytes: row.record_bytes,
+        }
+    }
+}
+
 /// Appends the stored form of a row to `out`.
 pub(super) fn encode_row(row: &RevisionRow, record_bytes: usize, out: &mut Vec<u8>) {
     out.push(match row {

@@ -7,8 +7,8 @@ use crate::ctl::cli::{Command, Flag, Invocation};
 use crate::ctl::exit::Failure;
 use crate::ctl::print::json::Object;
 use crate::ctl::print::{Display, Out, Printable, Printed, fields, table};
-use crate::mvcc::{CompactMarks, KvHash, Mvcc, MvccError};
-use crate::store::{ForeignRevisions, RevisionRow, RevisionSource, StoreError, Values};
+use crate::mvcc::{CompactMarks, KvHash, Loader, MvccError};
+use crate::store::{ForeignRevisions, RevisionSource, Values};
 
 use super::source::{self, Source};
 use super::{blocking, display, failed, misused};
@@ -46,54 +46,33 @@ fn run(invocation: &Invocation) -> Result<(), Failure> {
 
 /// The hash of a database up to a revision, 0 for the newest.
 pub(super) fn hash(source: Source, revision: i64) -> Result<KvHash, MvccError> {
-    match source {
+    let mut loader = Loader::default();
+    let (scheduled, finished, last, source): (_, _, _, Arc<dyn RevisionSource>) = match source {
         Source::Go(go) => {
             let revisions = ForeignRevisions::new(go.file)?;
             let (scheduled, finished) = revisions.compact_marks()?;
             let rows = revisions.rows(0, i64::MAX, usize::MAX)?;
-            hash_rows(
-                rows,
-                CompactMarks {
-                    scheduled,
-                    finished,
-                },
-                Arc::new(revisions),
-                revision,
-            )
+            rows.iter().for_each(|row| loader.push(row.into()));
+            let last = rows.last().map_or(1, |row| row.revision.main);
+            (scheduled, finished, last, Arc::new(revisions))
         }
         Source::Native(native) => {
             let (store, loaded) = *native;
             let reader = store.reader();
-            let mut rows = Vec::new();
-            reader.scan_rows(&mut |row| rows.push(row.to_row()))?;
+            reader.scan_rows(&mut |row| loader.push(row))?;
             let (scheduled, finished) = (loaded.scheduled_compact, loaded.finished_compact);
-            hash_rows(
-                rows,
-                CompactMarks {
-                    scheduled,
-                    finished,
-                },
-                Arc::new(reader),
-                revision,
-            )
+            let last = loaded.last_revision.map_or(1, |revision| revision.main);
+            (scheduled, finished, last, Arc::new(reader))
         }
-    }
-}
-
-fn hash_rows(
-    rows: Vec<RevisionRow>,
-    marks: CompactMarks,
-    source: Arc<dyn RevisionSource>,
-    revision: i64,
-) -> Result<KvHash, MvccError> {
-    let last = rows.last().map_or(1, |row| row.revision.main);
-    let last = last
-        .max(marks.scheduled.unwrap_or(0))
-        .max(marks.finished.unwrap_or(0));
+    };
+    let current = last.max(scheduled.max(finished).unwrap_or(0));
     // Everything is read once: nothing is worth keeping.
-    let values = Values::new(Some(source), last, 0);
-    let rows = rows.into_iter().map(Ok::<_, StoreError>);
-    Mvcc::load(rows, marks, values)?.view().hash_kv(revision)
+    let values = Values::new(Some(source), current, 0);
+    let marks = CompactMarks {
+        scheduled,
+        finished,
+    };
+    loader.finish(marks, values)?.view().hash_kv(revision)
 }
 
 impl Printable for KvHash {
