@@ -26,7 +26,7 @@ const START_EXTENSION: Duration = Duration::from_secs(30);
 const START_EXTENSION_INTERVAL: Duration = Duration::from_secs(10);
 /// A start that only waits for others stops asking for more time after this long, so that whoever waits for
 /// the unit hears of it.
-const START_EXTENSION_MAX: Duration = Duration::from_secs(600);
+const QUORUM_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Why a member ended, or did not begin.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ async fn member(config: &Config) -> Result<(), Stop> {
     notifier.status("replaying the log");
     let opening = tokio::task::spawn_blocking(move || crate::node::start(settings));
     let mut running = tokio::select! {
-        started = waiting(&notifier, None, opening) => {
+        started = waiting(&notifier, Duration::ZERO, crate::disk::operations, opening) => {
             started.map_err(|error| Stop::Failure(error.to_string()))??
         }
         name = signals.stop() => {
@@ -120,7 +120,8 @@ async fn member(config: &Config) -> Result<(), Stop> {
     let node = running.handle.clone();
     let serving = listeners.serve_before_ready(config, &node);
     notifier.status("waiting for a leader");
-    let published = waiting(&notifier, Some(START_EXTENSION_MAX), running.published());
+    let applied = || node.status().applied_index;
+    let published = waiting(&notifier, QUORUM_PATIENCE, applied, running.published());
     let stopped_early = tokio::select! {
         () = published => None,
         failure = running.failures.recv() => {
@@ -164,22 +165,27 @@ async fn member(config: &Config) -> Result<(), Stop> {
     }
 }
 
-/// Waits for a part of the start and keeps the service manager from giving up on it meanwhile.
+/// Waits for a part of the start and keeps the service manager from giving up on it: for as long as `progress`
+/// grows, and for `patience` when it does not. A start that hangs runs into the manager's timeout.
 async fn waiting<T>(
     notifier: &Notifier,
-    limit: Option<Duration>,
+    patience: Duration,
+    progress: impl Fn() -> u64,
     part: impl Future<Output = T>,
 ) -> T {
     let mut timer = tokio::time::interval(START_EXTENSION_INTERVAL);
     let began = tokio::time::Instant::now();
+    let mut seen = None;
     tokio::pin!(part);
     loop {
         tokio::select! {
             done = &mut part => return done,
             _ = timer.tick() => {
-                if limit.is_none_or(|limit| began.elapsed() < limit) {
+                let now = Some(progress());
+                if now != seen || began.elapsed() < patience {
                     notifier.extend_timeout(START_EXTENSION);
                 }
+                seen = now;
             }
         }
     }

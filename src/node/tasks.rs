@@ -12,8 +12,7 @@ use super::raft_loop::RaftInput;
 use super::shared::{Role, Shared};
 use super::start::AutoCompaction;
 use crate::machine::Effect;
-use crate::pb::etcdserverpb::alarm_request::AlarmAction;
-use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest, InternalRaftRequest};
+use crate::pb::etcdserverpb::{CompactionRequest, InternalRaftRequest};
 use crate::pb::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 
 /// The cluster version this release sets: the minor version of etcd it is compatible with.
@@ -145,32 +144,10 @@ pub(crate) async fn follow_effects(
 ) {
     while let Some(effect) = effects.recv().await {
         match effect {
-            Effect::QuotaExceeded => {
-                tracing::warn!(
-                    message_id = crate::logging::message_id::QUOTA_EXCEEDED,
-                    "quota-size-bytes" = shared.settings.quota_bytes.unwrap_or_default(),
-                    "message exceeded backend quota; raising alarm"
-                );
-                raise_no_space(&shared, &node).await;
-            }
+            Effect::QuotaExceeded => node.raise_no_space().await,
             Effect::ConfigurationDecided(change) => lines::configuration(&shared, &change),
             _ => {}
         }
-    }
-}
-
-/// Raises NOSPACE for this member.
-pub(crate) async fn raise_no_space(shared: &Shared, node: &NodeHandle) {
-    let request = InternalRaftRequest {
-        alarm: Some(Box::new(AlarmRequest {
-            action: AlarmAction::Activate as i32,
-            member_id: shared.identity.member_id.0,
-            alarm: AlarmType::Nospace as i32,
-        })),
-        ..InternalRaftRequest::default()
-    };
-    if let Err(error) = node.propose(request).await {
-        tracing::warn!(%error, "failed to raise alarm");
     }
 }
 

@@ -190,19 +190,9 @@ impl Serving {
 
     /// Re-reads certificates, keys, CAs and CRLs; what cannot be read leaves the old in force.
     pub(super) fn reload_certificates(&self) {
-        use crate::logging::message_id;
         for tls in self.tls() {
-            match tls.reload() {
-                Ok(()) => tracing::info!(
-                    message_id = message_id::CERTIFICATES_RELOADED,
-                    "read certificates again"
-                ),
-                Err(error) => tracing::error!(
-                    message_id = message_id::CERTIFICATES_KEPT,
-                    %error,
-                    "kept the certificates in force: the new ones cannot be used"
-                ),
-            }
+            // It has logged either outcome.
+            let _ = tls.reload();
         }
     }
 
