@@ -45,10 +45,12 @@ impl From<Failure> for Stop {
 
 /// Runs a member until it is asked to stop, or cannot go on. The result is the process's exit status.
 pub fn run(config: Config) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("rpc")
-        .build();
+    // On one core the plain scheduler does the same work for less.
+    let mut runtime = match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() == 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().thread_name("rpc").build();
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(member(&config));

@@ -90,9 +90,12 @@ fn main() -> ExitCode {
 }
 
 fn run(endpoint: &str, shape: &Shape, workload: &load::Workload) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    // On one core the plain scheduler serves clients in turn; the other lets some of many wait for long.
+    let mut runtime = match std::thread::available_parallelism()?.get() {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().build()?;
     let figures = runtime.block_on(load::run(endpoint, shape, workload))?;
     match shape.json {
         true => println!("{}", serde_json::to_string(&figures)?),

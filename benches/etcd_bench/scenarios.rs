@@ -25,7 +25,7 @@ use crate::server::Server;
 /// Leases that run out together, each with a key.
 const LEASES: u64 = 50_000;
 /// Long enough to grant them all before the first runs out.
-const LEASE_TTL_SECONDS: i64 = 20;
+const LEASE_TTL_SECONDS: i64 = 60;
 /// Watchers on a key of their own each, and the connections they share.
 const WATCHERS: u64 = 100_000;
 const WATCH_CONNECTIONS: usize = 16;
@@ -194,20 +194,29 @@ type OpenWatch = (
 
 async fn open_watchers(
     mut client: WatchClient<Channel>,
-    numbers: impl Iterator<Item = u64>,
+    mut numbers: impl Iterator<Item = u64>,
 ) -> Result<OpenWatch> {
-    let (sender, requests) = tokio::sync::mpsc::channel(64);
-    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
-    let mut replies = client.watch(requests).await?.into_inner();
-    for number in numbers {
+    let (sender, requests) = tokio::sync::mpsc::channel(1);
+    let create = |number| {
         let create = pb::WatchCreateRequest {
             key: key(number),
             ..Default::default()
         };
         let request_union = Some(RequestUnion::CreateRequest(create));
-        sender.send(pb::WatchRequest { request_union }).await?;
+        pb::WatchRequest { request_union }
+    };
+    // etcd says nothing, not even that the stream is open, before it has something to say.
+    let first = numbers.next().context("no watcher for this stream")?;
+    sender.send(create(first)).await?;
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut replies = client.watch(requests).await?.into_inner();
+    loop {
         let reply = replies.message().await?.context("watch stream ended")?;
         ensure!(reply.created, "watch was not created");
+        let Some(number) = numbers.next() else {
+            break;
+        };
+        sender.send(create(number)).await?;
     }
     Ok((sender, replies))
 }

@@ -10,13 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::apply_meter::ApplyMeter;
 use super::checkpoint_loop::{CheckpointTask, Then};
 use super::compaction::Compactions;
-use super::pending::{Reply, Waiter};
+use super::pending::{Answers, Reply, Waiter};
 use super::raft_loop::RaftInput;
 use super::shared::{Role, Shared};
 use super::watch::Changes;
 use super::{Failure, NodeError};
 use crate::lease::Lease;
-use crate::machine::{Applied, Effect, Fatal, Machine, Response};
+use crate::machine::{Applied, Effect, Fatal, Machine};
 use crate::metrics;
 use crate::mvcc::KvHash;
 use crate::pb::raftpb::{ConfChange, Entry};
@@ -30,9 +30,9 @@ const BATCH_ENTRIES_MAX: usize = 1000;
 /// Changes that make a checkpoint due.
 const CHECKPOINT_CHANGES_MAX: usize = 10_000;
 /// Bytes of changes that make a checkpoint due.
-const CHECKPOINT_BYTES_MAX: usize = 8 << 20;
+const CHECKPOINT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of changes that are not durable before the apply thread waits for the disk.
-const NOT_DURABLE_BYTES_MAX: usize = 64 << 20;
+const NOT_DURABLE_BYTES_MAX: usize = 32 << 20;
 /// Applied entries wait for their checkpoint no longer than this.
 const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(5);
 /// Keys looked at between two batches while a compaction is under way.
@@ -55,9 +55,10 @@ pub(crate) enum ApplyInput {
 pub(crate) struct ApplyLoop {
     pub(crate) machine: Machine,
     pub(crate) input: Receiver<ApplyInput>,
-    pub(crate) checkpoints: Option<Sender<CheckpointTask>>,
+    pub(crate) checkpoints: Sender<CheckpointTask>,
     pub(crate) changes: Changes,
     pub(crate) effects: mpsc::UnboundedSender<Effect>,
+    pub(crate) answers: mpsc::UnboundedSender<Answers>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) compactions: Compactions,
     pub(crate) checkpoint: CheckpointDue,
@@ -141,8 +142,7 @@ impl ApplyLoop {
     }
 
     fn apply_batch(&mut self, entries: Vec<(Entry, Option<Box<Waiter>>)>) -> Result<(), Fatal> {
-        let mut answers: Vec<(Reply, Result<Response, NodeError>)> =
-            Vec::with_capacity(entries.len());
+        let mut answers = Answers::with_capacity(entries.len());
         let mut changes = Vec::new();
         let log_bytes_before = self.checkpoint.bytes;
         for (entry, waiter) in entries {
@@ -174,8 +174,8 @@ impl ApplyLoop {
         for batch in changes {
             self.changes.tell(batch);
         }
-        for (reply, answer) in answers {
-            let _ = reply.send(answer);
+        if !answers.is_empty() {
+            let _ = self.answers.send(answers);
         }
         Ok(())
     }
@@ -301,7 +301,7 @@ impl ApplyLoop {
             || self.checkpoint.bytes >= CHECKPOINT_BYTES_MAX
             || (applied || pending > 0) && self.checkpoint.last.elapsed() >= CHECKPOINT_AGE_MAX;
         // While a checkpoint is on its way the next one grows, up to a limit, instead of holding up answers.
-        let busy = self.checkpoints.as_ref().is_some_and(Sender::is_full);
+        let busy = self.checkpoints.is_full();
         if due && (!busy || self.checkpoint.bytes >= NOT_DURABLE_BYTES_MAX) {
             self.hand_over(Vec::new());
         }
@@ -321,13 +321,11 @@ impl ApplyLoop {
         let checkpoint = self.machine.take_checkpoint();
         let log_bytes = self.checkpoint.bytes;
         self.checkpoint = CheckpointDue::new(checkpoint.applied_index);
-        if let Some(checkpoints) = &self.checkpoints {
-            let _ = checkpoints.send(CheckpointTask {
-                checkpoint,
-                revision,
-                log_bytes,
-                then,
-            });
-        }
+        let _ = self.checkpoints.send(CheckpointTask {
+            checkpoint,
+            revision,
+            log_bytes,
+            then,
+        });
     }
 }

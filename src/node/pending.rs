@@ -16,6 +16,9 @@ use crate::pb::raftpb::{ConfChange, Entry, EntryType};
 /// Where a proposal's answer goes.
 pub(crate) type Reply = oneshot::Sender<Result<Response, NodeError>>;
 
+/// What one batch of applied entries answers.
+pub(crate) type Answers = Vec<(Reply, Result<Response, NodeError>)>;
+
 /// A request on its way into the log.
 pub(crate) struct Proposal {
     /// Its entry data.

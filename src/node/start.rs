@@ -15,6 +15,7 @@ use super::apply_loop::{ApplyInput, ApplyLoop, CheckpointDue};
 use super::apply_meter::ApplyMeter;
 use super::checkpoint_loop::{CheckpointLoop, CheckpointTask};
 use super::compaction::Compactions;
+use super::pending::Answers;
 use super::raft_loop::{RaftInput, RaftLoop};
 use super::request_id::RequestIds;
 use super::shared::{Role, Shared, Steps};
@@ -126,6 +127,7 @@ pub struct Running {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     effects: Option<mpsc::UnboundedReceiver<crate::machine::Effect>>,
+    answers: Option<mpsc::UnboundedReceiver<Answers>>,
 }
 
 /// Opens or creates the data directory and starts the threads. The member has no tasks yet: see
@@ -137,6 +139,7 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
     let (apply_sender, apply_input) = bounded::<ApplyInput>(APPLY_QUEUE);
     let (checkpoint_sender, checkpoint_tasks) = bounded::<CheckpointTask>(CHECKPOINT_QUEUE);
     let (effect_sender, effects) = mpsc::unbounded_channel();
+    let (answer_sender, answers) = mpsc::unbounded_channel();
     let (failure_sender, failures) = mpsc::unbounded_channel();
 
     let seed = unix_milliseconds();
@@ -212,9 +215,10 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
     let apply = ApplyLoop {
         machine,
         input: apply_input,
-        checkpoints: Some(checkpoint_sender),
+        checkpoints: checkpoint_sender,
         changes: watches.changes(),
         effects: effect_sender,
+        answers: answer_sender,
         shared: shared.clone(),
         compactions,
         checkpoint: CheckpointDue::new(applied_index),
@@ -244,6 +248,7 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         shared,
         threads,
         effects: Some(effects),
+        answers: Some(answers),
     })
 }
 
@@ -253,6 +258,9 @@ impl Running {
         let (shared, node) = (&self.shared, &self.handle);
         if let Some(effects) = self.effects.take() {
             tokio::spawn(tasks::follow_effects(shared.clone(), node.clone(), effects));
+        }
+        if let Some(answers) = self.answers.take() {
+            tokio::spawn(tasks::deliver(answers));
         }
         tokio::spawn(lease_clock::run(shared.clone(), node.clone()));
         tokio::spawn(tasks::keep_cluster_version(shared.clone(), node.clone()));
