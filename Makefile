@@ -43,13 +43,13 @@ test: deps
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --features bench --quiet -- -D warnings
 	$(CARGO) test --quiet
+	packaging/check
 
 ## lint       formatting, clippy, documentation
 lint: deps
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --features bench -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --quiet
-	packaging/check
 
 ## fmt        format the sources
 fmt:
@@ -115,7 +115,8 @@ packages:
 
 ## lab-test   try the packages in $(PACKAGES) on booted machines; needs root and systemd-nspawn
 lab-test:
-	PACKAGES=$(PACKAGES) packaging/lab test
+	$(CARGO) build --release --features bench --bin etcd-bench
+	PACKAGES=$(PACKAGES) ETCD_BENCH=$(RELEASE)/etcd-bench packaging/lab test
 
 ## ci         what a submission must pass
 ci: test

@@ -1,6 +1,7 @@
 //! The member as a process: wires configuration, node, listeners and the service manager together, and takes
 //! them apart in order. No decision about data is made here.
 
+mod announce;
 mod listeners;
 mod settings;
 mod status;
@@ -25,7 +26,7 @@ const START_EXTENSION: Duration = Duration::from_secs(30);
 const START_EXTENSION_INTERVAL: Duration = Duration::from_secs(10);
 /// A start that only waits for others stops asking for more time after this long, so that whoever waits for
 /// the unit hears of it.
-const START_EXTENSION_MAX: Duration = Duration::from_secs(600);
+const QUORUM_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Why a member ended, or did not begin.
 #[derive(Debug)]
@@ -95,14 +96,16 @@ async fn member(config: &Config) -> Result<(), Stop> {
     // Before anything slow, so that a stop during the start is orderly too.
     let mut signals = Signals::install().map_err(|error| Stop::Failure(error.to_string()))?;
     let notifier = Arc::new(Notifier::default());
-    announce(config);
+    announce::initializing(config);
     let settings = settings::node(config).map_err(Stop::Configuration)?;
     settings::check_data_dir(config).map_err(Stop::Configuration)?;
     let listeners = Listeners::bind(config).map_err(Stop::Failure)?;
+    let is_initialized = config.member.wal_dir().exists();
+    logging::emit(config.startup_line(is_initialized, ""));
     notifier.status("replaying the log");
     let opening = tokio::task::spawn_blocking(move || crate::node::start(settings));
     let mut running = tokio::select! {
-        started = waiting(&notifier, None, opening) => {
+        started = waiting(&notifier, Duration::ZERO, crate::disk::operations, opening) => {
             started.map_err(|error| Stop::Failure(error.to_string()))??
         }
         name = signals.stop() => {
@@ -111,12 +114,14 @@ async fn member(config: &Config) -> Result<(), Stop> {
             return Ok(());
         }
     };
+    announce::starting(config, &running.handle);
     running.spawn_tasks();
     status::register_metrics(&running.handle, config);
     let node = running.handle.clone();
     let serving = listeners.serve_before_ready(config, &node);
     notifier.status("waiting for a leader");
-    let published = waiting(&notifier, Some(START_EXTENSION_MAX), running.published());
+    let applied = || node.status().applied_index;
+    let published = waiting(&notifier, QUORUM_PATIENCE, applied, running.published());
     let stopped_early = tokio::select! {
         () = published => None,
         failure = running.failures.recv() => {
@@ -131,7 +136,9 @@ async fn member(config: &Config) -> Result<(), Stop> {
     serving.serve_clients(config, &node);
     let line = status::Line::new(node.clone(), config, serving.tls());
     notifier.status(&line.text().to_string());
+    tracing::info!("notifying init daemon");
     notifier.ready();
+    tracing::info!("successfully notified init daemon");
     tokio::spawn(line.keep(notifier.clone()));
     tokio::spawn(watchdog(notifier.clone(), node.clone()));
     let outcome = loop {
@@ -158,22 +165,27 @@ async fn member(config: &Config) -> Result<(), Stop> {
     }
 }
 
-/// Waits for a part of the start and keeps the service manager from giving up on it meanwhile.
+/// Waits for a part of the start and keeps the service manager from giving up on it: for as long as `progress`
+/// grows, and for `patience` when it does not. A start that hangs runs into the manager's timeout.
 async fn waiting<T>(
     notifier: &Notifier,
-    limit: Option<Duration>,
+    patience: Duration,
+    progress: impl Fn() -> u64,
     part: impl Future<Output = T>,
 ) -> T {
     let mut timer = tokio::time::interval(START_EXTENSION_INTERVAL);
     let began = tokio::time::Instant::now();
+    let mut seen = None;
     tokio::pin!(part);
     loop {
         tokio::select! {
             done = &mut part => return done,
             _ = timer.tick() => {
-                if limit.is_none_or(|limit| began.elapsed() < limit) {
+                let now = Some(progress());
+                if now != seen || began.elapsed() < patience {
                     notifier.extend_timeout(START_EXTENSION);
                 }
+                seen = now;
             }
         }
     }
@@ -186,11 +198,7 @@ async fn stop(
     config: &Config,
 ) -> Result<(), Stop> {
     notifier.stopping("stopping");
-    tracing::info!(
-        name = config.member.name,
-        "data-dir" = %config.member.data_dir.display(),
-        "closing etcd server"
-    );
+    announce::closing(config, "closing etcd server");
     tracing::info!(
         "local-member-id" = %running.handle.identity().member_id,
         "current-leader-member-id" = %crate::types::MemberId(running.handle.status().leader),
@@ -199,7 +207,7 @@ async fn stop(
     serving.finish(DRAIN_MAX).await;
     let stopped = tokio::task::spawn_blocking(move || running.stop()).await;
     stopped.map_err(|error| Stop::Failure(error.to_string()))?;
-    tracing::info!(name = config.member.name, "closed etcd server");
+    announce::closing(config, "closed etcd server");
     Ok(())
 }
 
@@ -215,25 +223,6 @@ async fn watchdog(notifier: Arc<Notifier>, node: NodeHandle) {
         }
     })
     .await;
-}
-
-fn announce(config: &Config) {
-    let data_dir = config.member.data_dir.display();
-    match config.member.member_dir().exists() {
-        true => tracing::info!(
-            "data-dir" = %data_dir,
-            "dir-type" = "member",
-            "server has already been initialized"
-        ),
-        false => tracing::info!(
-            "data-dir" = %data_dir,
-            "dir-type" = "empty",
-            "Initialize and start etcd server"
-        ),
-    }
-    for warning in &config.warnings {
-        logging::emit(warning.clone());
-    }
 }
 
 /// Signals that end or reload the process.

@@ -32,6 +32,11 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
         "the status line reads what is counted anyway",
     ),
     ("logging", "metrics", "dropped lines are counted"),
+    (
+        "tls",
+        "logging",
+        "lines that the journal's catalog explains carry its identities",
+    ),
     ("http", "rpc", "a listener serves both on one port"),
 ];
 

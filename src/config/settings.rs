@@ -118,7 +118,7 @@ impl Settings {
         }
     }
 
-    pub(super) fn int(&self, name: &'static str) -> i64 {
+    pub(crate) fn int(&self, name: &'static str) -> i64 {
         match self.get(name).value {
             Value::Int(value) => value,
             ref other => unreachable!("{name} is {other:?}"),

@@ -19,7 +19,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 
-pub use real::RealDisk;
+pub use real::{RealDisk, operations};
 pub use simulated::{Fault, SimulatedDisk};
 
 /// The unit a disk writes whole or not at all, in bytes.

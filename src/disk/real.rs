@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
@@ -17,6 +18,19 @@ use super::{Access, Disk, DiskFile};
 const FILE_MODE: u32 = 0o600;
 /// Mode of every created directory.
 const DIRECTORY_MODE: u32 = 0o700;
+
+/// Reads, writes and syncs that ended.
+static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Reads, writes and syncs of this process that ended. While the number grows, the disk answers and somebody
+/// asks: that tells a start that is slow from one that hangs.
+pub fn operations() -> u64 {
+    OPERATIONS.load(Ordering::Relaxed)
+}
+
+fn count() {
+    OPERATIONS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// The file system of the process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,11 +95,14 @@ impl DiskFile for RealFile {
                 Err(error) => return Err(error),
             }
         }
+        count();
         Ok(filled)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.0.write_all_at(bytes, offset)?;
+        count();
+        Ok(())
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
@@ -113,7 +130,9 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.0.sync_data()?;
+        count();
+        Ok(())
     }
 
     fn try_lock(&self) -> io::Result<bool> {

@@ -21,6 +21,8 @@ const REARMED_PER_SECOND_MAX: u64 = 750;
 pub struct Expiry {
     leases: HashMap<LeaseId, Entry>,
     queue: BinaryHeap<Reverse<(Deadline, LeaseId)>>,
+    /// Grants and renewals so far: tells apart those of one millisecond.
+    armed: u64,
     /// Whether this member hands out time.
     leading: bool,
 }
@@ -31,6 +33,8 @@ struct Entry {
     /// What a checkpoint says is left, 0 for the full time.
     remaining_seconds: i64,
     deadline: Deadline,
+    /// Number of the grant or renewal that set the deadline.
+    armed: u64,
     /// Out, and the caller was told; it stays until its revocation is applied.
     expired: bool,
 }
@@ -45,10 +49,12 @@ impl Expiry {
         now: Deadline,
     ) {
         let deadline = now + milliseconds(ttl_seconds);
+        self.armed += 1;
         let entry = Entry {
             ttl_seconds,
             remaining_seconds,
             deadline,
+            armed: self.armed,
             expired: false,
         };
         self.leases.insert(id, entry);
@@ -102,6 +108,11 @@ impl Expiry {
         }
     }
 
+    /// Whether leases run out here.
+    pub fn is_leading(&self) -> bool {
+        self.leading
+    }
+
     /// Another member leads: nothing runs out here.
     pub fn follow(&mut self) {
         self.leading = false;
@@ -114,6 +125,8 @@ impl Expiry {
         if entry.expired || now >= entry.deadline {
             return None;
         }
+        self.armed += 1;
+        entry.armed = self.armed;
         entry.deadline = now + milliseconds(entry.ttl_seconds);
         entry.remaining_seconds = 0;
         Some(entry.ttl_seconds)
@@ -126,10 +139,11 @@ impl Expiry {
             .is_some_and(|entry| entry.expired || now >= entry.deadline)
     }
 
-    /// Seconds left (truncated; negative once overdue) and seconds granted.
+    /// Seconds left (truncated; negative once overdue) and seconds granted. Some time has always passed since
+    /// the grant, if less than a millisecond: of 60 seconds 59 are left at once.
     pub fn time_to_live(&self, id: LeaseId, now: Deadline) -> Option<(i64, i64)> {
         let entry = self.leases.get(&id)?;
-        let left = entry.deadline as i64 - now as i64;
+        let left = entry.deadline as i64 - now as i64 - 1;
         Some((left / 1000, entry.ttl_seconds))
     }
 
@@ -138,10 +152,10 @@ impl Expiry {
         let mut leases: Vec<_> = self
             .leases
             .iter()
-            .map(|(id, e)| (e.deadline, *id))
+            .map(|(id, e)| (e.deadline, e.armed, *id))
             .collect();
         leases.sort_unstable();
-        leases.into_iter().map(|(_, id)| id).collect()
+        leases.into_iter().map(|(_, _, id)| id).collect()
     }
 
     /// Takes up to `count_max` leases whose time is over, to be revoked. One that is not revoked within
@@ -258,6 +272,18 @@ mod tests {
         let first_second = expiry.take_expired(11_000, usize::MAX, RETRY).len() as u64;
         assert!(first_second <= REARMED_PER_SECOND_MAX, "{first_second}");
         assert!(first_second > REARMED_PER_SECOND_MAX / 2, "{first_second}");
+    }
+
+    #[test]
+    fn leases_are_listed_as_they_run_out_those_of_one_moment_as_granted() {
+        let mut expiry = leading();
+        for id in [7, 3, 5] {
+            expiry.granted(LeaseId(id), 60, 0, 0);
+        }
+        expiry.granted(LeaseId(1), 10, 0, 0);
+        expiry.renew(LeaseId(7), 0);
+        assert_eq!(expiry.by_deadline(), [1, 3, 5, 7].map(LeaseId));
+        assert_eq!(expiry.time_to_live(LeaseId(3), 0), Some((59, 60)));
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub const QUOTA_EXCEEDED: &str = "4ad0aa0604714ee9a3a60c99bc5ebb61";
 pub const CERTIFICATES_RELOADED: &str = "1bb82da1d2114b7d9aa3204f10e1bad2";
 /// New certificates cannot be used; the old ones stay.
 pub const CERTIFICATES_KEPT: &str = "10c1abceb23444529beac8f02c0c46c1";
+/// A certificate runs out soon, or has.
+pub const CERTIFICATE_EXPIRES: &str = "67497b3718244343b878260cc8cad751";
 /// The configuration is wrong; etcd does not start.
 pub const CONFIGURATION_WRONG: &str = "5ec87da170d14361a048cfa64bc924cd";
 
@@ -24,6 +26,7 @@ mod tests {
             super::QUOTA_EXCEEDED,
             super::CERTIFICATES_RELOADED,
             super::CERTIFICATES_KEPT,
+            super::CERTIFICATE_EXPIRES,
             super::CONFIGURATION_WRONG,
         ] {
             assert!(catalog.contains(&format!("-- {id}")), "{id}");

@@ -12,7 +12,7 @@ use super::checkpoint_loop::{CheckpointTask, Then};
 use super::compaction::Compactions;
 use super::pending::{Reply, Waiter};
 use super::raft_loop::RaftInput;
-use super::shared::Shared;
+use super::shared::{Role, Shared};
 use super::watch::Changes;
 use super::{Failure, NodeError};
 use crate::lease::Lease;
@@ -223,6 +223,11 @@ impl ApplyLoop {
                 return None;
             }
             Effect::ConfigurationDecided(change) => self.configure(change),
+            // Before any lease of this term is granted.
+            Effect::TermStarted(_) if self.shared.role() == Role::Leader => {
+                let extend = self.shared.settings.election_timeout.as_millis() as u64;
+                self.shared.lease_expiry.lock().lead(now, extend);
+            }
             Effect::TermStarted(_)
             | Effect::QuotaExceeded
             | Effect::MembershipChanged

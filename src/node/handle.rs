@@ -19,8 +19,10 @@ use crate::lease::Lease;
 use crate::machine::{Published, Response};
 use crate::metrics;
 use crate::mvcc::KvHash;
+use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::{
-    CompactionRequest, InternalRaftRequest, LeaseRevokeRequest, RequestHeader,
+    AlarmRequest, AlarmType, CompactionRequest, InternalRaftRequest, LeaseRevokeRequest,
+    RequestHeader,
 };
 use crate::store::{Frozen, Values};
 use crate::types::LeaseId;
@@ -261,6 +263,29 @@ impl NodeHandle {
             ..InternalRaftRequest::default()
         })
         .await
+    }
+
+    /// Raises NOSPACE for this member: it has no room for more.
+    pub async fn raise_no_space(&self) {
+        // Calls that are refused after the first are no news.
+        if !self.view().alarms.is_raised(AlarmType::Nospace) {
+            tracing::warn!(
+                message_id = crate::logging::message_id::QUOTA_EXCEEDED,
+                "quota-size-bytes" = self.shared.settings.quota_bytes.unwrap_or_default(),
+                "message exceeded backend quota; raising alarm"
+            );
+        }
+        let request = InternalRaftRequest {
+            alarm: Some(Box::new(AlarmRequest {
+                action: AlarmAction::Activate as i32,
+                member_id: self.identity().member_id.0,
+                alarm: AlarmType::Nospace as i32,
+            })),
+            ..InternalRaftRequest::default()
+        };
+        if let Err(error) = self.propose(request).await {
+            tracing::warn!(%error, "failed to raise alarm");
+        }
     }
 
     fn send(&self, input: RaftInput) -> Result<(), NodeError> {

@@ -19,29 +19,23 @@ const CHECKPOINTS_PER_ENTRY_MAX: usize = 1000;
 pub(crate) async fn run(shared: Arc<Shared>, node: NodeHandle) {
     let mut timer = tokio::time::interval(INTERVAL);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut leading = false;
     let checkpoint_interval = shared.settings.lease_checkpoint_interval;
     let mut next_checkpoint = tokio::time::Instant::now();
     loop {
         timer.tick().await;
         let now = shared.now_milliseconds();
-        let leads = shared.role() == Role::Leader && shared.term_started();
-        if leads != leading {
-            leading = leads;
-            let mut expiry = shared.lease_expiry.lock();
-            match leads {
-                true => expiry.lead(now, shared.settings.election_timeout.as_millis() as u64),
-                false => expiry.follow(),
-            }
-        }
-        if !leads {
-            continue;
-        }
         let retry = shared.request_timeout().as_millis() as u64;
-        let expired = shared
-            .lease_expiry
-            .lock()
-            .take_expired(now, REVOKED_PER_ROUND_MAX, retry);
+        let expired = {
+            let mut expiry = shared.lease_expiry.lock();
+            // Asked with the lock held: the apply thread starts the clock with a term.
+            if shared.role() != Role::Leader {
+                expiry.follow();
+            }
+            if !expiry.is_leading() {
+                continue;
+            }
+            expiry.take_expired(now, REVOKED_PER_ROUND_MAX, retry)
+        };
         metrics::global().lease_expired.add(expired.len() as u64);
         // Refused ones come again after the retry time.
         let _ = node.revoke_leases(&expired);

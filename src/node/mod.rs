@@ -23,6 +23,7 @@ mod defragmentation;
 mod error;
 mod handle;
 mod lease_clock;
+mod lines;
 mod open;
 mod pending;
 mod proposal_meter;

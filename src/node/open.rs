@@ -6,12 +6,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::Failure;
 use super::start::{Identity, Settings};
+use super::{Failure, lines};
 use crate::alarm::Alarms;
 use crate::disk::{Disk, RealDisk};
 use crate::lease::Table;
@@ -46,14 +47,21 @@ pub(crate) struct Opened {
 /// Opens the data directory, or makes one for a new member.
 pub(crate) fn open(settings: &Settings) -> Result<Opened, Failure> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let began = Instant::now();
     let (store, loaded) = open_store(settings)?;
+    lines::database_opened(&settings.member_dir, began.elapsed(), loaded.applied_index);
+    tracing::info!("bootstrapping cluster");
+    tracing::info!("bootstrapping storage");
     let (mut wal, recovered, at) = open_log(settings, disk, &loaded)?;
     let metadata = recovered.metadata;
     let mut entries = recovered.entries;
     let mut hard_state = recovered.hard_state;
-    if loaded.applied_index == 0 && at.index == 0 && entries.is_empty() {
+    let is_new = loaded.applied_index == 0 && at.index == 0 && entries.is_empty();
+    if is_new {
         (hard_state, entries) = found_cluster(&mut wal, &settings.initial_members)?;
     }
+    tracing::info!("bootstrapping raft");
+    lines::member_starting(&metadata, is_new, hard_state.commit);
     let mut conf_state = loaded.conf_state.clone();
     if loaded.applied_index == 0 {
         // Founding members are voters before their entries are applied: who else could commit those.
@@ -75,6 +83,7 @@ pub(crate) fn open(settings: &Settings) -> Result<Opened, Failure> {
     };
     let (machine, values, unfinished_compaction) =
         restore_machine(settings, &store, &loaded, conf_state, metadata.node_id)?;
+    lines::state_restored(&machine.publish(), &metadata, loaded.finished_compact);
     Ok(Opened {
         identity: Identity {
             member_id: metadata.node_id,

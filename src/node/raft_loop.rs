@@ -15,7 +15,7 @@ use super::pending::{Pending, Proposal, Waiter};
 use super::read_waiters::ReadReply;
 use super::shared::{Role, Shared};
 use super::wal_loop::{WalTask, WalWrite};
-use super::{Failure, NodeError};
+use super::{Failure, NodeError, lines};
 use crate::metrics;
 use crate::pb::raftpb::{ConfChange, ConfState, Entry, Message};
 use crate::raft::{Core, LineLevel, LogLine, Output, ProposalRefused, SoftState, Write};
@@ -267,6 +267,7 @@ impl RaftLoop {
         if self.voters != [self.shared.identity.member_id.0] {
             return;
         }
+        lines::fast_forwarding(&self.shared);
         for _ in 0..2 * self.shared.settings.election_ticks() {
             if self.core.soft_state().role == crate::raft::Role::Leader {
                 break;

@@ -86,8 +86,6 @@ pub(crate) struct Shared {
     pub(crate) wal_rounds: AtomicU64,
     /// Written by `raft`: the leader's id, 0 for none.
     pub(crate) leader_changed: watch::Sender<u64>,
-    /// The last term whose first entry is applied here.
-    pub(crate) term_started: AtomicU64,
     /// Written by `apply`: the newest compactions' hashes.
     pub(crate) compaction_hashes: Mutex<CompactionHashes>,
 }
@@ -153,16 +151,6 @@ impl Shared {
     /// How long a request waits for its answer: etcd's 5 s and two election timeouts.
     pub(crate) fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * self.settings.election_timeout
-    }
-
-    /// Whether the current term has an applied entry.
-    pub(crate) fn term_started(&self) -> bool {
-        self.term_started.load(Ordering::Acquire) == self.term.load(Ordering::Acquire)
-    }
-
-    /// The first entry of a term was applied.
-    pub(crate) fn mark_term_started(&self, term: u64) {
-        self.term_started.fetch_max(term, Ordering::AcqRel);
     }
 
     /// Wakes the raft thread to look at the marks. When its inbox is full it is awake anyway.

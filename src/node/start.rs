@@ -183,7 +183,6 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         apply_rounds: AtomicU64::new(0),
         wal_rounds: AtomicU64::new(0),
         leader_changed: watch::Sender::new(0),
-        term_started: AtomicU64::new(0),
         compaction_hashes: Mutex::default(),
     });
 

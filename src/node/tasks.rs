@@ -7,16 +7,18 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::handle::NodeHandle;
+use super::lines;
 use super::raft_loop::RaftInput;
 use super::shared::{Role, Shared};
 use super::start::AutoCompaction;
 use crate::machine::Effect;
-use crate::pb::etcdserverpb::alarm_request::AlarmAction;
-use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest, InternalRaftRequest};
+use crate::pb::etcdserverpb::{CompactionRequest, InternalRaftRequest};
 use crate::pb::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 
 /// The cluster version this release sets: the minor version of etcd it is compatible with.
 pub(crate) const CLUSTER_VERSION: &str = "3.7.0";
+/// What etcd takes data for whose storage version was never written.
+const FIRST_STORAGE_VERSION: &str = "3.5.0";
 /// Pause before a failed proposal of the member's own is made again.
 const RETRY: Duration = Duration::from_millis(500);
 /// How often a durable checkpoint lets raft drop entries.
@@ -52,6 +54,11 @@ pub(crate) async fn publish(shared: Arc<Shared>, node: NodeHandle) {
     }
     tracing::info!(
         "local-member-id" = %identity.member_id,
+        "local-member-attributes" = %format_args!(
+            "{{Name:{} ClientURLs:[{}]}}",
+            identity.name,
+            identity.client_urls.join(" ")
+        ),
         "cluster-id" = %identity.cluster_id,
         "publish-timeout" = %crate::logging::GoDuration::from(shared.request_timeout()),
         "published local member to cluster through raft"
@@ -60,6 +67,7 @@ pub(crate) async fn publish(shared: Arc<Shared>, node: NodeHandle) {
 
 /// Sets the cluster version when there is none, or a lower one than every member could serve.
 pub(crate) async fn keep_cluster_version(shared: Arc<Shared>, node: NodeHandle) {
+    let mut leader = shared.leader_changed.subscribe();
     loop {
         let membership = node.view().membership.clone();
         let due = membership
@@ -67,7 +75,7 @@ pub(crate) async fn keep_cluster_version(shared: Arc<Shared>, node: NodeHandle) 
             .is_none_or(|version| is_lower(version, CLUSTER_VERSION));
         if due && shared.role() == Role::Leader && !membership.downgrade().enabled {
             tracing::info!(
-                "cluster-version" = CLUSTER_VERSION,
+                "cluster-version" = minor(CLUSTER_VERSION),
                 "setting up initial cluster version using v3 API"
             );
             let request = InternalRaftRequest {
@@ -84,8 +92,14 @@ pub(crate) async fn keep_cluster_version(shared: Arc<Shared>, node: NodeHandle) 
         if !due {
             return;
         }
-        tokio::time::sleep(RETRY).await;
+        // Looked at again when there is a leader, and in case it gave up.
+        let _ = tokio::time::timeout(RETRY, leader.changed()).await;
     }
+}
+
+/// A cluster version as etcd shows it: `3.7` of `3.7.0`.
+pub(super) fn minor(version: &str) -> &str {
+    version.rsplit_once('.').map_or(version, |(minor, _)| minor)
 }
 
 fn is_lower(version: &str, than: &str) -> bool {
@@ -100,7 +114,7 @@ fn is_lower(version: &str, than: &str) -> bool {
 
 fn announce_cluster_version(shared: &Shared) {
     let identity = &shared.identity;
-    let version = CLUSTER_VERSION.trim_end_matches(".0");
+    let version = minor(CLUSTER_VERSION);
     tracing::info!(
         "cluster-id" = %identity.cluster_id,
         "local-member-id" = %identity.member_id,
@@ -111,9 +125,11 @@ fn announce_cluster_version(shared: &Shared) {
         "cluster-version" = version,
         "enabled capabilities for version"
     );
+    tracing::info!("cluster-version" = version, "cluster version is updated");
     tracing::info!(
         "cluster-version" = CLUSTER_VERSION,
-        "cluster version is updated"
+        "storage-version" = FIRST_STORAGE_VERSION,
+        "cluster version differs from storage version."
     );
     for storage in ["3.6.0", "3.7.0"] {
         tracing::info!("new-storage-version" = storage, "updated storage version");
@@ -128,32 +144,10 @@ pub(crate) async fn follow_effects(
 ) {
     while let Some(effect) = effects.recv().await {
         match effect {
-            Effect::QuotaExceeded => {
-                tracing::warn!(
-                    message_id = crate::logging::message_id::QUOTA_EXCEEDED,
-                    "quota-size-bytes" = shared.settings.quota_bytes.unwrap_or_default(),
-                    "message exceeded backend quota; raising alarm"
-                );
-                raise_no_space(&shared, &node).await;
-            }
-            Effect::TermStarted(term) => shared.mark_term_started(term),
+            Effect::QuotaExceeded => node.raise_no_space().await,
+            Effect::ConfigurationDecided(change) => lines::configuration(&shared, &change),
             _ => {}
         }
-    }
-}
-
-/// Raises NOSPACE for this member.
-pub(crate) async fn raise_no_space(shared: &Shared, node: &NodeHandle) {
-    let request = InternalRaftRequest {
-        alarm: Some(Box::new(AlarmRequest {
-            action: AlarmAction::Activate as i32,
-            member_id: shared.identity.member_id.0,
-            alarm: AlarmType::Nospace as i32,
-        })),
-        ..InternalRaftRequest::default()
-    };
-    if let Err(error) = node.propose(request).await {
-        tracing::warn!(%error, "failed to raise alarm");
     }
 }
 

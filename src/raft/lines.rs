@@ -96,11 +96,12 @@ impl Lines {
     }
 }
 
-/// Ids as etcd lists them: decimal, ascending.
+/// Ids as etcd lists them: hexadecimal, ascending.
 fn list(ids: &[u64]) -> String {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
-    ids.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
+    let texts: Vec<_> = ids.iter().map(|id| format!("{id:x}")).collect();
+    texts.join(" ")
 }
 
 impl Drain for Lines {
@@ -390,7 +391,7 @@ mod tests {
                 "raft.node: a elected leader b at term 2",
                 "raft.node: a changed leader from b to a at term 3",
                 "raft.node: a lost leader a at term 3",
-                "a switched to configuration voters=(10 11) learners=(12)",
+                "a switched to configuration voters=(a b) learners=(c)",
             ]
         );
     }

@@ -17,12 +17,11 @@ use crate::mvcc::{
     Operations, RangeStream, check_delete, check_put, check_range, check_range_stream, check_txn,
     is_read_only, is_serializable,
 };
-use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::range_request::SortTarget;
 use crate::pb::etcdserverpb::{
-    AlarmRequest, AlarmType, CompactionRequest, CompactionResponse, DeleteRangeRequest,
-    DeleteRangeResponse, InternalRaftRequest, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    RangeStreamResponse, TxnRequest, TxnResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
+    InternalRaftRequest, PutRequest, PutResponse, RangeRequest, RangeResponse, RangeStreamResponse,
+    TxnRequest, TxnResponse,
 };
 
 /// Ranges of more keys are read off the threads that serve everyone.
@@ -240,17 +239,8 @@ impl Server {
         if cost_bytes == 0 || self.node.view().sizes.file_bytes + cost_bytes < quota_bytes {
             return Ok(());
         }
-        let alarm = AlarmRequest {
-            action: AlarmAction::Activate as i32,
-            member_id: self.node.identity().member_id.0,
-            alarm: AlarmType::Nospace as i32,
-        };
-        let request = InternalRaftRequest {
-            alarm: Some(alarm.into()),
-            ..Default::default()
-        };
         // The request is refused whether or not the alarm gets through.
-        let _ = self.node.propose(request).await;
+        self.node.raise_no_space().await;
         Err(status::no_space())
     }
 }

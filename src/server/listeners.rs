@@ -37,6 +37,7 @@ pub(super) struct Listeners {
 pub(super) struct Serving {
     serving: http::Serving,
     client: Mutex<Vec<Port>>,
+    peer_addresses: Vec<String>,
     client_tls: Option<Arc<tls::Server>>,
     peer_tls: Option<Arc<tls::Server>>,
 }
@@ -88,6 +89,11 @@ impl Listeners {
             member: node.clone(),
             server_version: COMPATIBLE_VERSION,
         });
+        let peer_addresses = self
+            .peer
+            .iter()
+            .map(|(bound, _)| bound.local().to_owned())
+            .collect();
         for (bound, secure) in self.peer {
             let tls = self.peer_tls.clone().filter(|_| secure);
             serve_peers(bound, &serving, tls, endpoints.clone());
@@ -118,6 +124,7 @@ impl Listeners {
         Serving {
             serving,
             client: Mutex::new(self.client),
+            peer_addresses,
             client_tls: self.client_tls,
             peer_tls: self.peer_tls,
         }
@@ -153,9 +160,12 @@ impl Serving {
             warning_apply_duration: config.rpc.warning_apply_duration,
             stop_serving_on_defragment: config.feature_gates.enabled("StopGRPCServiceOnDefrag"),
         };
-        let services = rpc::Services::new(node.clone(), limits);
-        for port in self.client.lock().drain(..) {
+        let ports: Vec<Port> = self.client.lock().drain(..).collect();
+        for _ in &ports {
             tracing::info!("ready to serve client requests");
+        }
+        let services = rpc::Services::new(node.clone(), limits);
+        for port in ports {
             let services = services.clone();
             serve_clients(
                 port.bound,
@@ -180,26 +190,22 @@ impl Serving {
 
     /// Re-reads certificates, keys, CAs and CRLs; what cannot be read leaves the old in force.
     pub(super) fn reload_certificates(&self) {
-        use crate::logging::message_id;
         for tls in self.tls() {
-            match tls.reload() {
-                Ok(()) => tracing::info!(
-                    message_id = message_id::CERTIFICATES_RELOADED,
-                    "read certificates again"
-                ),
-                Err(error) => tracing::error!(
-                    message_id = message_id::CERTIFICATES_KEPT,
-                    %error,
-                    "kept the certificates in force: the new ones cannot be used"
-                ),
-            }
+            // It has logged either outcome.
+            let _ = tls.reload();
         }
     }
 
     /// Stops accepting, and lets open calls end.
     pub(super) async fn finish(&self, grace: Duration) {
         self.client.lock().clear();
+        for address in &self.peer_addresses {
+            tracing::info!(address, "stopping serving peer traffic");
+        }
         self.serving.shutdown.finish(grace).await;
+        for address in &self.peer_addresses {
+            tracing::info!(address, "stopped serving peer traffic");
+        }
     }
 }
 

@@ -119,9 +119,10 @@ fn refuse_foreign_data(config: &Config) -> Result<(), String> {
     Err(format!(
         "{} is the database of an etcd, which this release does not take over in place. Stop that etcd, \
          move its directory {} away, then: etcdutl snapshot restore --skip-hash-check \
-         <moved>/member/snap/db --data-dir {} (or restore a snapshot saved from it)",
+         <moved>/member/snap/db --data-dir {directory} && chown -R etcd:etcd {directory} \
+         (or restore a snapshot saved from it)",
         database.display(),
         foreign.parent().unwrap_or(&foreign).display(),
-        config.member.data_dir.display(),
+        directory = config.member.data_dir.display(),
     ))
 }

@@ -3,13 +3,13 @@
 //! [`Notifier`] sends state datagrams and is silent where there is no manager. [`Watchdog`] decides, from
 //! counters alone, whether the process may claim to be alive; it is a pure function of what it is shown,
 //! and [`feed_watchdog`] is the thin loop around it. [`StatusText`] builds the line of `systemctl status`.
-//! [`inherited_sockets`] takes listening sockets of a socket unit or of the last run's descriptor store.
+//! [`inherited_sockets`] takes the listening sockets of a socket unit.
 //!
 //! Why not a thread of its own that pings: a watchdog that is fed whatever happens watches nothing. It is
 //! fed only while raft, apply and log writes advance.
 //!
-//! Deliberately absent: the journal (module `logging`) and unsetting the environment, which is not safe
-//! once threads run.
+//! Deliberately absent: the journal (module `logging`); unsetting the environment, which is not safe once
+//! threads run; a descriptor store, which would keep the port open for a member that does not come back.
 
 mod credentials;
 mod notify;

@@ -1,14 +1,13 @@
 //! State datagrams to the service manager.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
 
 /// Where datagrams go. Replaced in tests; a service has the one in its environment.
-type Send = fn(&[NotifyState<'_>], &[BorrowedFd<'_>]) -> io::Result<()>;
+type Send = fn(&[NotifyState<'_>]) -> io::Result<()>;
 
 /// Tells the service manager what this process is doing. All methods are cheap and never fail: without a
 /// manager nothing is sent, and one that cannot be reached is logged once.
@@ -20,20 +19,15 @@ pub struct Notifier {
 #[derive(Default)]
 struct State {
     status: String,
+    /// Shown instead of the status while it lasts.
+    trouble: Option<String>,
     failed: bool,
-}
-
-fn send(states: &[NotifyState<'_>], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    match descriptors.is_empty() {
-        true => sd_notify::notify(states),
-        false => sd_notify::notify_with_fds(states, descriptors),
-    }
 }
 
 impl Default for Notifier {
     fn default() -> Self {
         Self {
-            send,
+            send: sd_notify::notify,
             state: Mutex::default(),
         }
     }
@@ -60,7 +54,8 @@ impl Notifier {
         }
     }
 
-    /// The line of `systemctl status`; sent only when it differs from the last one.
+    /// The line of `systemctl status`; sent only when it differs from the last one, and not while there is
+    /// trouble.
     pub fn status(&self, text: &str) {
         {
             let mut state = self.state.lock();
@@ -68,8 +63,24 @@ impl Notifier {
                 return;
             }
             text.clone_into(&mut state.status);
+            if state.trouble.is_some() {
+                return;
+            }
         }
         self.tell(&[NotifyState::Status(text)]);
+    }
+
+    /// Shows trouble instead of the status, until there is `None`. Sent only when it differs.
+    pub fn trouble(&self, trouble: Option<String>) {
+        let shown = {
+            let mut state = self.state.lock();
+            if state.trouble == trouble {
+                return;
+            }
+            state.trouble.clone_from(&trouble);
+            trouble.unwrap_or_else(|| state.status.clone())
+        };
+        self.tell(&[NotifyState::Status(&shown)]);
     }
 
     /// The service has begun to stop.
@@ -106,21 +117,8 @@ impl Notifier {
         self.tell(&[errno, NotifyState::Status(text)]);
     }
 
-    /// Leaves a listening socket with the manager under `name`, for the next start
-    /// (`FileDescriptorStoreMax=` must allow it).
-    pub fn store_socket(&self, name: &str, socket: BorrowedFd<'_>) {
-        self.tell_with(
-            &[NotifyState::FdStore, NotifyState::FdName(name)],
-            &[socket],
-        );
-    }
-
     fn tell(&self, states: &[NotifyState<'_>]) {
-        self.tell_with(states, &[]);
-    }
-
-    fn tell_with(&self, states: &[NotifyState<'_>], descriptors: &[BorrowedFd<'_>]) {
-        let result = (self.send)(states, descriptors);
+        let result = (self.send)(states);
         let mut state = self.state.lock();
         if let Err(error) = &result
             && !state.failed
@@ -145,11 +143,8 @@ mod tests {
         SOCKETS.get_or_init(|| UnixDatagram::pair().unwrap())
     }
 
-    fn send_to_test(states: &[NotifyState<'_>], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut text: String = states.iter().map(|state| format!("{state}\n")).collect();
-        if !descriptors.is_empty() {
-            text.push_str(&format!("+{}", descriptors.len()));
-        }
+    fn send_to_test(states: &[NotifyState<'_>]) -> io::Result<()> {
+        let text: String = states.iter().map(|state| format!("{state}\n")).collect();
         sockets().0.send(text.as_bytes()).map(drop)
     }
 
@@ -185,12 +180,15 @@ mod tests {
 
         notifier.watchdog();
         assert_eq!(received(), "WATCHDOG=1\n");
+        notifier.trouble(Some("STALLED".into()));
+        assert_eq!(received(), "STATUS=STALLED\n");
+        notifier.status("leader");
+        notifier.trouble(Some("STALLED".into()));
+        notifier.trouble(None);
+        assert_eq!(received(), "STATUS=leader\n");
         notifier.stopping("stopping");
         assert_eq!(received(), "STOPPING=1\nSTATUS=stopping\n");
         notifier.failed(30, "read-only file system");
         assert_eq!(received(), "ERRNO=30\nSTATUS=read-only file system\n");
-        let stdin = io::stdin();
-        notifier.store_socket("client", std::os::fd::AsFd::as_fd(&stdin));
-        assert_eq!(received(), "FDSTORE=1\nFDNAME=client\n+1");
     }
 }

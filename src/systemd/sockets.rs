@@ -1,4 +1,4 @@
-//! Listening sockets handed over at the start: by a socket unit, or kept from the last run.
+//! Listening sockets a socket unit hands over at the start.
 
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

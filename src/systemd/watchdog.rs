@@ -130,6 +130,7 @@ pub async fn feed_watchdog(notifier: &Notifier, progress: impl Fn() -> Progress)
         match watchdog.look(progress(), now - last) {
             Verdict::Alive => {
                 notifier.watchdog();
+                notifier.trouble(None);
                 stalled = None;
             }
             Verdict::Stalled(part) if stalled != Some(part) => {
@@ -137,7 +138,7 @@ pub async fn feed_watchdog(notifier: &Notifier, progress: impl Fn() -> Progress)
                     part,
                     "a part of the process stands still; not feeding the watchdog"
                 );
-                notifier.status(&format!("STALLED: {part} stands still"));
+                notifier.trouble(Some(format!("STALLED: {part} stands still")));
                 stalled = Some(part);
             }
             Verdict::Stalled(_) => {}

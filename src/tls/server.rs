@@ -16,6 +16,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::files::{self, Stamp, stamps};
 use super::verify::{Allowed, Verifier};
 use super::{Protocol, TlsError};
+use crate::logging::message_id;
 use crate::metrics;
 
 /// Files and rules of one kind of listener.
@@ -123,13 +124,21 @@ impl Server {
             Ok(loaded) => {
                 let former = self.current.swap(Arc::new(loaded));
                 self.publish_expiry(&former.certificates);
+                self.warn_of_expiry(jiff::Timestamp::now().as_second());
                 count("success");
-                tracing::info!(usage, "cert-file" = %self.options.cert_file.display(), "reloaded TLS files");
+                tracing::info!(
+                    message_id = message_id::CERTIFICATES_RELOADED,
+                    usage,
+                    "cert-file" = %self.options.cert_file.display(), "reloaded TLS files");
                 Ok(())
             }
             Err(error) => {
                 count("failure");
-                tracing::error!(usage, %error, "failed to reload TLS files; the previous ones stay in use");
+                tracing::error!(
+                    message_id = message_id::CERTIFICATES_KEPT,
+                    usage,
+                    %error,
+                    "failed to reload TLS files; the previous ones stay in use");
                 Err(error)
             }
         }
@@ -158,6 +167,7 @@ impl Server {
             let seconds = fact.not_after - now;
             if seconds < EXPIRY_WARNING.as_secs() as i64 {
                 tracing::warn!(
+                    message_id = message_id::CERTIFICATE_EXPIRES,
                     usage = self.options.usage,
                     file = %fact.file.display(),
                     subject = fact.subject,

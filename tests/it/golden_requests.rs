@@ -1,4 +1,5 @@
-//! Scenarios recorded from etcd 3.7.1 (`tests/golden/requests`), replayed against a fresh member each.
+//! Scenarios recorded from etcd 3.7.1 (`tests/golden/requests`, and refused requests in `tests/golden/errors`),
+//! replayed against a fresh member each.
 //!
 //! A line is one step: a call with the reply that etcd gave, or a stream action with the messages that followed.
 //! `cluster_id`, `member_id` and `raft_term` are not compared, nor are fields a line names as volatile.
@@ -52,11 +53,9 @@ struct Runner {
     calls: BTreeMap<String, tokio::task::JoinHandle<Reply>>,
 }
 
+/// Plays `tests/golden/<name>.jsonl` and compares every step.
 fn replay(name: &str) {
-    let path = format!(
-        "{}/tests/golden/requests/{name}.jsonl",
-        env!("CARGO_MANIFEST_DIR")
-    );
+    let path = format!("{}/tests/golden/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).expect("recording");
     let steps: Vec<Map<String, Value>> = text
         .lines()
@@ -467,46 +466,52 @@ macro_rules! scenarios {
         #[test]
         fn every_recording_is_replayed() {
             let named = [$($file),+];
-            let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/requests");
-            for entry in std::fs::read_dir(directory).unwrap() {
-                let name = entry.unwrap().file_name().into_string().unwrap();
-                let name = name.trim_end_matches(".jsonl");
-                assert!(named.contains(&name), "{name} has no test");
+            for directory in ["requests", "errors"] {
+                let path = format!("{}/tests/golden/{directory}", env!("CARGO_MANIFEST_DIR"));
+                for entry in std::fs::read_dir(path).unwrap() {
+                    let name = entry.unwrap().file_name().into_string().unwrap();
+                    let name = format!("{directory}/{}", name.trim_end_matches(".jsonl"));
+                    assert!(named.contains(&name.as_str()), "{name} has no test");
+                }
             }
         }
     };
 }
 
 scenarios! {
-    kv_basic: "01-kv-basic",
-    range_end: "02-range-end",
-    range_sort: "03-range-sort",
-    range_filters: "04-range-filters",
-    range_revision: "05-range-revision",
-    keys_only_lease: "06-keys-only-lease",
-    put_flags: "07-put-flags",
-    delete: "08-delete",
-    txn_compare: "10-txn-compare",
-    txn_compare_range: "11-txn-compare-range",
-    txn_ops: "12-txn-ops",
-    txn_nested: "13-txn-nested",
-    compact: "15-compact",
-    hash_kv: "16-hashkv",
-    watch_basic: "20-watch-basic",
-    watch_ids: "21-watch-ids",
-    watch_start: "22-watch-start",
-    watch_ranges: "23-watch-ranges",
-    watch_filters_prev_kv: "24-watch-filters-prevkv",
-    watch_txn: "25-watch-txn",
-    watch_progress: "26-watch-progress",
-    watch_progress_notify: "27-watch-progress-notify",
-    watch_fragment: "28-watch-fragment",
-    lease_basic: "30-lease-basic",
-    lease_keys: "31-lease-keys",
-    lease_keepalive: "32-lease-keepalive",
-    lease_expiry: "33-lease-expiry",
-    lease_expired: "34-lease-expired",
-    range_stream: "40-rangestream",
-    maintenance: "41-maintenance",
-    quota: "42-quota",
+    kv_basic: "requests/01-kv-basic",
+    range_end: "requests/02-range-end",
+    range_sort: "requests/03-range-sort",
+    range_filters: "requests/04-range-filters",
+    range_revision: "requests/05-range-revision",
+    keys_only_lease: "requests/06-keys-only-lease",
+    put_flags: "requests/07-put-flags",
+    delete: "requests/08-delete",
+    txn_compare: "requests/10-txn-compare",
+    txn_compare_range: "requests/11-txn-compare-range",
+    txn_ops: "requests/12-txn-ops",
+    txn_nested: "requests/13-txn-nested",
+    compact: "requests/15-compact",
+    hash_kv: "requests/16-hashkv",
+    watch_basic: "requests/20-watch-basic",
+    watch_ids: "requests/21-watch-ids",
+    watch_start: "requests/22-watch-start",
+    watch_ranges: "requests/23-watch-ranges",
+    watch_filters_prev_kv: "requests/24-watch-filters-prevkv",
+    watch_txn: "requests/25-watch-txn",
+    watch_progress: "requests/26-watch-progress",
+    watch_progress_notify: "requests/27-watch-progress-notify",
+    watch_fragment: "requests/28-watch-fragment",
+    lease_basic: "requests/30-lease-basic",
+    lease_keys: "requests/31-lease-keys",
+    lease_keepalive: "requests/32-lease-keepalive",
+    lease_expiry: "requests/33-lease-expiry",
+    lease_expired: "requests/34-lease-expired",
+    range_stream: "requests/40-rangestream",
+    maintenance: "requests/41-maintenance",
+    quota: "requests/42-quota",
+    kv_errors: "errors/01-kv",
+    lease_errors: "errors/02-lease",
+    maintenance_errors: "errors/03-maintenance",
+    order_of_checks: "errors/04-order",
 }

@@ -3,6 +3,8 @@
 #![allow(unreachable_pub)] // Modules of one test binary.
 
 mod durability;
+mod golden_http;
+mod golden_log;
 mod golden_requests;
 mod member;
 mod metrics;

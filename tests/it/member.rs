@@ -18,6 +18,8 @@ pub struct Member {
     directory: tempfile::TempDir,
     /// `host:port` of the client listener.
     pub endpoint: String,
+    /// `host:port` of the peer listener.
+    pub peer_endpoint: String,
     binary: PathBuf,
     arguments: Vec<String>,
     starts: usize,
@@ -45,11 +47,13 @@ impl Member {
         arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let child = spawn(binary, &arguments, &log_path(directory.path(), 0));
         let endpoint = format!("127.0.0.1:{client}");
+        let peer_endpoint = format!("127.0.0.1:{peer}");
         let binary = binary.to_owned();
         let mut member = Self {
             child,
             directory,
             endpoint,
+            peer_endpoint,
             binary,
             arguments,
             starts: 1,
