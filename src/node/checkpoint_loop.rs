@@ -7,6 +7,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use tokio::sync::oneshot;
 
+use super::defragmentation::Defragmentation;
 use super::shared::Shared;
 use super::wal_loop::WalTask;
 use super::{Failure, NodeError};
@@ -40,10 +41,8 @@ pub(crate) struct CheckpointLoop {
     pub(crate) shared: Arc<Shared>,
     /// The entry of the last snapshot record in the log.
     pub(crate) snapshot_index: u64,
-    /// Who waits for the defragmentation under way.
-    pub(crate) defragmenting: Vec<oneshot::Sender<Result<(), NodeError>>>,
-    /// When that began.
-    pub(crate) defragmentation_began: Instant,
+    /// The one under way.
+    pub(crate) defragmentation: Option<Defragmentation>,
 }
 
 impl CheckpointLoop {
@@ -56,7 +55,7 @@ impl CheckpointLoop {
         self.measure();
         loop {
             // Defragmentation goes on in steps between checkpoints, which it must not hold up.
-            let task = match self.defragmenting.is_empty() {
+            let task = match self.defragmentation.is_none() {
                 true => self.tasks.recv().map_err(|_| TryRecvError::Disconnected),
                 false => self.tasks.try_recv(),
             };
@@ -104,11 +103,10 @@ impl CheckpointLoop {
                     let _ = reply.send(self.store.frozen().map_err(NodeError::from));
                 }
                 Then::Defragment(reply) => {
-                    if self.defragmenting.is_empty() {
-                        self.defragmentation_began = Instant::now();
-                        metrics::global().defrag_inflight.set(1);
-                    }
-                    self.defragmenting.push(reply);
+                    let store = &self.store;
+                    self.defragmentation
+                        .get_or_insert_with(|| Defragmentation::begin(store))
+                        .join(reply);
                 }
             }
         }
@@ -137,13 +135,9 @@ impl CheckpointLoop {
 
     fn defragment_step(&mut self) -> Result<(), StoreError> {
         if self.step(Store::defragment_step)? == Defragmented::Wholly {
-            metrics::global().defrag_inflight.set(0);
-            metrics::global()
-                .defrag
-                .observe_duration(self.defragmentation_began.elapsed());
             self.measure();
-            for reply in self.defragmenting.drain(..) {
-                let _ = reply.send(Ok(()));
+            if let Some(defragmentation) = self.defragmentation.take() {
+                defragmentation.end(&self.store);
             }
         }
         Ok(())

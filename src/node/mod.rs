@@ -19,6 +19,7 @@ mod apply_loop;
 mod apply_meter;
 mod checkpoint_loop;
 mod compaction;
+mod defragmentation;
 mod error;
 mod handle;
 mod lease_clock;

@@ -36,6 +36,10 @@ impl ProposalMeter {
     }
 
     pub(super) fn end<T>(mut self, result: &Result<T, NodeError>) {
+        self.judge(result);
+    }
+
+    fn judge<T>(&mut self, result: &Result<T, NodeError>) {
         self.outcome = match result {
             Ok(_) | Err(NodeError::Apply(_)) => Outcome::Answered,
             Err(NodeError::RequestTooLarge | NodeError::Stopped) => Outcome::Refused,
@@ -57,5 +61,30 @@ impl Drop for ProposalMeter {
             let seconds = self.began.elapsed().as_secs_f64();
             metrics.request.observe(self.request, success, seconds);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::ApplyError;
+
+    #[test]
+    fn outcomes_are_told_apart() {
+        let meter = || ProposalMeter::begin(Request::DowngradeVersionTest, Instant::now());
+        let outcome = |result: Result<(), NodeError>| {
+            let mut meter = meter();
+            meter.judge(&result);
+            meter.outcome
+        };
+        assert!(outcome(Ok(())) == Outcome::Answered);
+        assert!(outcome(Err(ApplyError::NoSpace.into())) == Outcome::Answered);
+        assert!(outcome(Err(NodeError::RequestTooLarge)) == Outcome::Refused);
+        assert!(outcome(Err(NodeError::TooManyRequests)) == Outcome::TurnedAway);
+        assert!(outcome(Err(NodeError::Timeout)) == Outcome::Failed);
+        assert!(outcome(Err(NodeError::LeaderChanged)) == Outcome::Failed);
+        let failed = metrics::global().proposals_failed.get();
+        drop(meter());
+        assert!(metrics::global().proposals_failed.get() > failed);
     }
 }

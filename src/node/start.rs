@@ -230,8 +230,7 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         wal: wal_sender,
         shared: shared.clone(),
         snapshot_index: opened.snapshot_index,
-        defragmenting: Vec::new(),
-        defragmentation_began: Instant::now(),
+        defragmentation: None,
     };
     let watch_loop = WatchLoop::new(&watches, shared.clone());
     let threads = vec![

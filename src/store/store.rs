@@ -1,6 +1,6 @@
 //! The one writer: opens the database, writes checkpoints, hands out readers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -286,6 +286,11 @@ impl Store {
     fn close_replaced(&mut self) {
         self.replaced
             .retain(|database| Arc::strong_count(database) > 1);
+    }
+
+    /// Its file.
+    pub fn path(&self) -> PathBuf {
+        self.place.path()
     }
 
     /// What the database takes up now.

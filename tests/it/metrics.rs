@@ -383,6 +383,9 @@ fn one_of_everything_is_counted_as_etcd_counts_it() {
         }
     };
 
+    for message in ["defragmenting", "finished defragmenting directory"] {
+        assert_eq!(lines(&member, message).len(), 1, "{message}");
+    }
     let mut wrong = Vec::new();
     for (name, (family, _)) in recorded() {
         let extensive = name == "grpc_server_handling_seconds";
