@@ -14,6 +14,9 @@ use super::{Failure, NodeError};
 use crate::metrics;
 use crate::store::{Checkpoint, Defragmented, Frozen, Store, StoreError};
 
+/// Log bytes that a restart reads at most, besides what no checkpoint has: the log gets a snapshot record this often.
+const UNMARKED_LOG_BYTES_MAX: usize = 16 << 20;
+
 /// A checkpoint and what is to be done once it is durable.
 pub(crate) struct CheckpointTask {
     pub(crate) checkpoint: Checkpoint,
@@ -39,8 +42,10 @@ pub(crate) struct CheckpointLoop {
     pub(crate) tasks: Receiver<CheckpointTask>,
     pub(crate) wal: Sender<WalTask>,
     pub(crate) shared: Arc<Shared>,
-    /// The entry of the last snapshot record in the log.
+    /// The entry of the last snapshot record that was due by number of entries.
     pub(crate) snapshot_index: u64,
+    /// Bytes of entries since the last snapshot record.
+    pub(crate) unmarked_log_bytes: usize,
     /// The one under way.
     pub(crate) defragmentation: Option<Defragmentation>,
 }
@@ -95,6 +100,7 @@ impl CheckpointLoop {
         self.shared
             .checkpoint_index
             .store(checkpoint.applied_index, Ordering::Release);
+        self.unmarked_log_bytes += log_bytes;
         self.mark_in_log(&checkpoint);
         for then in then {
             match then {
@@ -143,29 +149,35 @@ impl CheckpointLoop {
         Ok(())
     }
 
-    /// Every so many entries the log gets a snapshot record, and segments nobody needs go.
+    /// Every so many entries or bytes the log gets a snapshot record, and segments nobody needs go.
     fn mark_in_log(&mut self, checkpoint: &Checkpoint) {
         let settings = &self.shared.settings;
-        if checkpoint.applied_index < self.snapshot_index + settings.snapshot_entries {
+        let index = checkpoint.applied_index;
+        let counted = index >= self.snapshot_index + settings.snapshot_entries;
+        if !counted && self.unmarked_log_bytes < UNMARKED_LOG_BYTES_MAX {
             return;
         }
-        let index = checkpoint.applied_index;
-        tracing::info!(
-            "local-member-id" = %self.shared.identity.member_id,
-            "local-member-applied-index" = index,
-            "local-member-snapshot-index" = self.snapshot_index,
-            "local-member-snapshot-count" = settings.snapshot_entries,
-            "snapshot-forced" = false,
-            "triggering snapshot"
-        );
-        let keep_from = index.saturating_sub(settings.catch_up_entries);
+        if counted {
+            tracing::info!(
+                "local-member-id" = %self.shared.identity.member_id,
+                "local-member-applied-index" = index,
+                "local-member-snapshot-index" = self.snapshot_index,
+                "local-member-snapshot-count" = settings.snapshot_entries,
+                "snapshot-forced" = false,
+                "triggering snapshot"
+            );
+        }
         let task = WalTask::Snapshot {
             index,
             term: checkpoint.applied_term,
             conf_state: checkpoint.conf_state.clone(),
-            keep_from,
+            keep_from: index.saturating_sub(settings.catch_up_entries),
         };
-        if self.wal.send(task).is_ok() {
+        if self.wal.send(task).is_err() {
+            return;
+        }
+        self.unmarked_log_bytes = 0;
+        if counted {
             self.snapshot_index = index;
             tracing::info!("snapshot-index" = index, "saved snapshot to disk");
         }

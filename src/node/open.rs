@@ -181,11 +181,8 @@ fn open_log(
         };
         return Ok((wal, recovered, WalSnapshot::default()));
     }
-    let snapshots = wal::valid_snapshots(&*disk, dir).map_err(failed)?;
-    let usable = snapshots
-        .into_iter()
-        .filter(|mark| mark.index <= loaded.applied_index);
-    let at = usable.max_by_key(|mark| mark.index).ok_or_else(|| {
+    let newest = wal::newest_snapshot(&*disk, dir, loaded.applied_index).map_err(failed)?;
+    let at = newest.ok_or_else(|| {
         failed(format!(
             "the log in {} begins behind entry {}, the last one applied: log files are missing",
             dir.display(),

@@ -230,6 +230,7 @@ pub fn start(settings: Settings) -> Result<Running, Failure> {
         wal: wal_sender,
         shared: shared.clone(),
         snapshot_index: opened.snapshot_index,
+        unmarked_log_bytes: 0,
         defragmentation: None,
     };
     let watch_loop = WatchLoop::new(&watches, shared.clone());

@@ -69,6 +69,31 @@ pub fn valid_snapshots(disk: &dyn Disk, dir: &Path) -> Result<Vec<WalSnapshot>, 
     Ok(replay.snapshots)
 }
 
+/// The newest snapshot mark up to `index` that a member can start from. Segments are read from the end only until
+/// they tell it.
+pub fn newest_snapshot(
+    disk: &dyn Disk,
+    dir: &Path,
+    index: u64,
+) -> Result<Option<WalSnapshot>, WalError> {
+    let names = segment::list(disk, dir)?;
+    let names = segment::contiguous(&names);
+    let mut count = 1;
+    loop {
+        let last = &names[names.len().saturating_sub(count)..];
+        let segments = open_all(disk, dir, last, Access::Read)?;
+        let (replay, _) = Replay::run(dir, &segments, Keep::Nothing)?;
+        let commit = replay.hard_state.commit;
+        let usable = |mark: &WalSnapshot| mark.index <= commit.min(index);
+        let newest = replay.snapshots.into_iter().filter(usable);
+        let newest = newest.max_by_key(|mark| mark.index);
+        if newest.is_some() || count >= names.len() {
+            return Ok(newest);
+        }
+        count *= 2;
+    }
+}
+
 /// Reads the bytes of one segment as if it were a log's only one. Never panics, whatever the bytes.
 pub fn decode_segment(bytes: &[u8]) -> Result<Decoded, WalError> {
     let source = Source::of_bytes(Bytes::copy_from_slice(bytes));

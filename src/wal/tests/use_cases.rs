@@ -77,6 +77,27 @@ fn marks_beyond_the_last_commit_are_not_valid() {
 }
 
 #[test]
+fn the_newest_mark_is_found_from_the_end() {
+    let disk = disk();
+    let mut wal = create(&disk);
+    for index in 1..60 {
+        wal.append(Some(&state(1, index)), &[entry(1, index, vec![1; 400])])
+            .unwrap();
+        wal.sync().unwrap();
+        if index % 17 == 0 {
+            wal.append_snapshot(index, 1, &conf_state()).unwrap();
+        }
+    }
+    assert!(segments(&disk).len() > 5);
+    let marks = valid_snapshots(&disk, dir()).unwrap();
+    for index in 0..70 {
+        let expected = marks.iter().rfind(|mark| mark.index <= index);
+        let newest = newest_snapshot(&disk, dir(), index).unwrap();
+        assert_eq!(newest.as_ref(), expected, "up to {index}");
+    }
+}
+
+#[test]
 fn appending_goes_on_where_it_ended() {
     let disk = disk();
     drop(rich(&disk));
