@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use redb::StorageBackend;
 
+use super::gathered::Gathered;
 use crate::disk::DiskFile;
 
 /// Bytes of a block, and of redb's page.
@@ -79,6 +80,8 @@ pub(super) struct BlockFile {
     file: Box<dyn DiskFile>,
     head: Mutex<Head>,
     groups: RwLock<Vec<Arc<Mutex<Group>>>>,
+    /// Blocks that are written as far as redb knows. In the file before the head, a sync or a read of them.
+    gathered: Mutex<Gathered>,
     traffic: Arc<Traffic>,
 }
 
@@ -135,6 +138,7 @@ impl BlockFile {
             file,
             head: Mutex::new(head),
             groups: RwLock::default(),
+            gathered: Mutex::default(),
             traffic: Arc::default(),
         };
         this.resize_groups(blocks);
@@ -157,7 +161,12 @@ impl BlockFile {
         self.file.write_at(bytes, offset)
     }
 
+    fn write_gathered(&self, gathered: &mut Gathered) -> io::Result<()> {
+        gathered.write_all(|offset, bytes| self.write_file(offset, bytes))
+    }
+
     fn write_head(&self, content: &[u8]) -> io::Result<()> {
+        self.write_gathered(&mut self.gathered.lock())?;
         let mut head = self.head.lock();
         let place = head.content.get_mut(..content.len());
         place
@@ -259,6 +268,11 @@ impl StorageBackend for BlockFile {
         }
         for run in runs(offset, out.len())? {
             let part = &mut out[run.buffer_offset..run.buffer_offset + run.blocks * BLOCK_BYTES];
+            let mut gathered = self.gathered.lock();
+            if gathered.overlaps(run.file_offset, part.len()) {
+                self.write_gathered(&mut gathered)?;
+            }
+            drop(gathered);
             read_whole(&*self.file, part, run.file_offset)?;
             self.check_run(&run, part)?;
         }
@@ -268,6 +282,7 @@ impl StorageBackend for BlockFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         // Checksums beyond the end stay: a block there is written before it is read again.
         let blocks = (len / BLOCK_BYTES as u64).saturating_sub(1);
+        self.write_gathered(&mut self.gathered.lock())?;
         self.shrink_head(blocks)?;
         self.file.set_size(file_bytes(blocks))?;
         self.resize_groups(blocks);
@@ -275,6 +290,7 @@ impl StorageBackend for BlockFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.write_gathered(&mut self.gathered.lock())?;
         self.write_sums()?;
         self.traffic.syncs.fetch_add(1, Ordering::Relaxed);
         self.file.sync_data()
@@ -293,7 +309,11 @@ impl StorageBackend for BlockFile {
                 }
                 *dirty = true;
             })?;
-            self.write_file(run.file_offset, part)?;
+            let mut gathered = self.gathered.lock();
+            gathered.put(run.file_offset, part);
+            if gathered.is_full() {
+                self.write_gathered(&mut gathered)?;
+            }
         }
         Ok(())
     }

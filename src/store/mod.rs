@@ -28,6 +28,7 @@ mod database;
 mod error;
 mod foreign;
 mod frozen;
+mod gathered;
 mod import;
 mod place;
 mod reader;

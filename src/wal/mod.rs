@@ -36,7 +36,9 @@ mod tests;
 pub use error::WalError;
 pub use log::{Synced, Wal};
 pub use repair::Repair;
-pub use replay::{Decoded, Recovered, decode_segment, exists, newest_snapshot, read, valid_snapshots};
+pub use replay::{
+    Decoded, Recovered, decode_segment, exists, newest_snapshot, read, valid_snapshots,
+};
 
 use crate::pb::raftpb::ConfState;
 use crate::types::{ClusterId, MemberId};
