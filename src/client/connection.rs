@@ -150,7 +150,8 @@ impl Connection {
         }
     }
 
-    /// Whether the call failed before any of it was given to the connection: it may be repeated, write or not.
+    /// Whether the call failed before any of it was given to the connection, or before the server that closes it
+    /// looked at it: it may be repeated, write or not.
     pub(super) fn was_unsent(&self) -> bool {
         self.unsent.load(Ordering::Relaxed)
     }
@@ -175,12 +176,23 @@ impl tower::Service<http::Request<Body>> for Connection {
             match answer.await {
                 Ok(response) => Ok(response.map(|body| body.map_err(broken as fn(_) -> _))),
                 Err(mut error) => {
-                    unsent.store(error.take_message().is_some(), Ordering::Relaxed);
-                    Err(broken(error.into_error()))
+                    let kept = error.take_message().is_some();
+                    let error = error.into_error();
+                    unsent.store(kept || is_unprocessed(&error), Ordering::Relaxed);
+                    Err(broken(error))
                 }
             }
         })
     }
+}
+
+/// Whether a server that closes the connection in order said that it has not looked at the call: streams it has
+/// looked at are not ended by its GOAWAY.
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+    })
 }
 
 /// The status of a call whose connection or stream broke.

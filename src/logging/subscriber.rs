@@ -28,7 +28,7 @@ impl Events {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let own = is_own(metadata.target()) || LOGGERS.contains(&metadata.target());
         let level = Level::from(*metadata.level());
-        metadata.is_event() && self.writer.enabled(level) && (own || level >= Level::Warn)
+        !metadata.is_span() && self.writer.enabled(level) && (own || level >= Level::Warn)
     }
 }
 
@@ -40,10 +40,11 @@ fn is_own(target: &str) -> bool {
 
 impl<S: Subscriber> Layer<S> for Events {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if metadata.is_event() {
-            Interest::sometimes()
-        } else {
+        // Beside events there are the questions of `enabled!`, which are neither event nor span.
+        if metadata.is_span() {
             Interest::never()
+        } else {
+            Interest::sometimes()
         }
     }
 

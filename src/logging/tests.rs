@@ -105,6 +105,17 @@ fn libraries_are_heard_when_they_warn() {
 }
 
 #[test]
+fn whether_a_level_is_written_can_be_asked() {
+    let ask = || {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            tracing::debug!("costly");
+        }
+    };
+    assert_eq!(logged(Level::Info, ask).len(), 0);
+    assert_eq!(logged(Level::Debug, ask).len(), 1);
+}
+
+#[test]
 fn forged_lists_stay_texts() {
     let forged = "\u{1}json:[\"a\"],\"level\":\"x\"";
     let lines = logged(Level::Info, || tracing::info!(key = %forged, "m"));
