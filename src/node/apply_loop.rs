@@ -35,6 +35,8 @@ const CHECKPOINT_BYTES_MAX: usize = 4 << 20;
 const NOT_DURABLE_BYTES_MAX: usize = 32 << 20;
 /// Applied entries wait for their checkpoint no longer than this.
 const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(5);
+/// A due checkpoint that finds no room is tried again after this.
+const CHECKPOINT_RETRY: Duration = Duration::from_millis(1);
 /// Keys looked at between two batches while a compaction is under way.
 const PRUNE_KEYS_MAX: usize = 500;
 
@@ -65,11 +67,12 @@ pub(crate) struct ApplyLoop {
     pub(crate) meter: ApplyMeter,
 }
 
-/// When the next checkpoint is due.
+/// When the next checkpoint is due, and who waits for it.
 pub(crate) struct CheckpointDue {
     last: Instant,
     bytes: usize,
     applied_index: u64,
+    then: Vec<Then>,
 }
 
 impl CheckpointDue {
@@ -78,6 +81,7 @@ impl CheckpointDue {
             last: Instant::now(),
             bytes: 0,
             applied_index,
+            then: Vec::new(),
         }
     }
 }
@@ -91,22 +95,25 @@ impl ApplyLoop {
         };
         let mut next_timer = Instant::now() + TIMER;
         loop {
-            let busy = self.compactions.is_pruning();
-            let input = match busy {
-                true => self.input.try_recv().map_err(|_| RecvTimeoutError::Timeout),
-                false => self.input.recv_deadline(next_timer),
+            let held_up = self.is_checkpoint_due() && self.checkpoints.is_full();
+            // What is removed is written by a checkpoint, too.
+            let prunes = self.compactions.is_pruning() && !held_up;
+            let input = match (prunes, held_up) {
+                (true, _) => self.input.try_recv().map_err(|_| RecvTimeoutError::Timeout),
+                (false, true) => self.input.recv_timeout(CHECKPOINT_RETRY),
+                (false, false) => self.input.recv_deadline(next_timer),
             };
             match input {
                 Ok(ApplyInput::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(ApplyInput::Entries(entries)) => self.entries(entries).map_err(failed)?,
-                Ok(ApplyInput::Checkpoint(then)) => self.hand_over(vec![then]),
+                Ok(ApplyInput::Checkpoint(then)) => self.checkpoint.then.push(then),
                 Ok(ApplyInput::LeaseKeys(id, reply)) => {
                     let _ = reply.send(self.machine.leases().get(id).cloned());
                 }
                 Ok(ApplyInput::Prune { revision, hash }) => self.compactions.hashed(revision, hash),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if busy {
+            if prunes {
                 self.prune();
             }
             if Instant::now() >= next_timer {
@@ -116,7 +123,7 @@ impl ApplyLoop {
             self.checkpoint_if_due();
             self.shared.apply_rounds.fetch_add(1, Ordering::Relaxed);
         }
-        self.hand_over(Vec::new());
+        self.hand_over();
         self.changes.stop();
         Ok(())
     }
@@ -126,11 +133,8 @@ impl ApplyLoop {
         while entries.len() < BATCH_ENTRIES_MAX {
             match self.input.try_recv() {
                 Ok(ApplyInput::Entries(more)) => entries.extend(more),
-                Ok(ApplyInput::Checkpoint(then)) => {
-                    // Its state is what was applied when it is handed over, which may be later.
-                    self.apply_batch(std::mem::take(&mut entries))?;
-                    self.hand_over(vec![then]);
-                }
+                // Its state is what is applied when it is handed over, which is later.
+                Ok(ApplyInput::Checkpoint(then)) => self.checkpoint.then.push(then),
                 Ok(ApplyInput::LeaseKeys(id, reply)) => {
                     let _ = reply.send(self.machine.leases().get(id).cloned());
                 }
@@ -275,10 +279,9 @@ impl ApplyLoop {
                 self.machine.finish_compaction(revision);
                 self.machine.refresh_sizes();
                 self.publish();
-                let waiting = self.compactions.finished(revision);
-                self.hand_over(Vec::new());
-                if let Some((reply, response)) = waiting {
-                    let _ = reply.send(Ok(response));
+                if let Some((reply, response)) = self.compactions.finished(revision) {
+                    let then = Then::Answer(reply, Box::new(response));
+                    self.checkpoint.then.push(then);
                 }
             }
         }
@@ -294,23 +297,27 @@ impl ApplyLoop {
         }
     }
 
-    fn checkpoint_if_due(&mut self) {
+    fn is_checkpoint_due(&self) -> bool {
         let applied = self.machine.applied_index() > self.checkpoint.applied_index;
         let pending = self.machine.pending_changes();
-        let due = pending >= CHECKPOINT_CHANGES_MAX
+        pending >= CHECKPOINT_CHANGES_MAX
             || self.checkpoint.bytes >= CHECKPOINT_BYTES_MAX
-            || (applied || pending > 0) && self.checkpoint.last.elapsed() >= CHECKPOINT_AGE_MAX;
-        // While a checkpoint is on its way the next one grows, up to a limit, instead of holding up answers.
-        let busy = self.checkpoints.is_full();
-        if due && (!busy || self.checkpoint.bytes >= NOT_DURABLE_BYTES_MAX) {
-            self.hand_over(Vec::new());
+            || !self.checkpoint.then.is_empty()
+            || (applied || pending > 0) && self.checkpoint.last.elapsed() >= CHECKPOINT_AGE_MAX
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        // While checkpoints are on their way the next one grows, up to a limit, instead of holding up answers.
+        let room = !self.checkpoints.is_full() || self.checkpoint.bytes >= NOT_DURABLE_BYTES_MAX;
+        if room && self.is_checkpoint_due() {
+            self.hand_over();
         }
     }
 
     /// Hands everything since the last checkpoint to the checkpoint thread. It waits while two are on their
     /// way already: memory for changes that are not durable is bounded.
-    fn hand_over(&mut self, then: Vec<Then>) {
-        for then in &then {
+    fn hand_over(&mut self) {
+        for then in &self.checkpoint.then {
             if matches!(then, Then::Defragment(_)) {
                 self.machine.defragmented();
                 let published = self.machine.publish();
@@ -319,8 +326,12 @@ impl ApplyLoop {
         }
         let revision = self.shared.published.load().mvcc.revision();
         let checkpoint = self.machine.take_checkpoint();
-        let log_bytes = self.checkpoint.bytes;
-        self.checkpoint = CheckpointDue::new(checkpoint.applied_index);
+        let next = CheckpointDue::new(checkpoint.applied_index);
+        let CheckpointDue {
+            bytes: log_bytes,
+            then,
+            ..
+        } = std::mem::replace(&mut self.checkpoint, next);
         let _ = self.checkpoints.send(CheckpointTask {
             checkpoint,
             revision,

@@ -8,9 +8,11 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use tokio::sync::oneshot;
 
 use super::defragmentation::Defragmentation;
+use super::pending::Reply;
 use super::shared::Shared;
 use super::wal_loop::WalTask;
 use super::{Failure, NodeError};
+use crate::machine::Response;
 use crate::metrics;
 use crate::store::{Checkpoint, Defragmented, Frozen, Store, StoreError};
 
@@ -35,6 +37,8 @@ pub(crate) enum Then {
     Defragment(oneshot::Sender<Result<(), NodeError>>),
     /// Just to know that it is durable.
     Tell(oneshot::Sender<Result<(), NodeError>>),
+    /// The answer to a request that is to be durable in the database too.
+    Answer(Reply, Box<Response>),
 }
 
 pub(crate) struct CheckpointLoop {
@@ -105,6 +109,7 @@ impl CheckpointLoop {
         for then in then {
             match then {
                 Then::Tell(reply) => drop(reply.send(Ok(()))),
+                Then::Answer(reply, response) => drop(reply.send(Ok(*response))),
                 Then::Freeze(reply) => {
                     let _ = reply.send(self.store.frozen().map_err(NodeError::from));
                 }
