@@ -2,6 +2,7 @@
 //! them apart in order. No decision about data is made here.
 
 mod announce;
+mod bootstrap;
 mod listeners;
 mod settings;
 mod status;

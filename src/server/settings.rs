@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use super::bootstrap;
 use crate::config::{AutoCompaction, Config};
 use crate::membership::{self, Member};
 use crate::node;
@@ -13,7 +14,9 @@ const PAGE_CACHE_BYTES: usize = 16 << 20;
 
 /// What the node is started with. The error is a configuration mistake.
 pub(super) fn node(config: &Config) -> Result<node::Settings, String> {
-    let members = config.cluster.initial_members()?;
+    let is_new = !config.member.wal_dir().exists();
+    let members = bootstrap::initial_members(config, is_new)?;
+    bootstrap::check_names(config)?;
     let mut initial_members = Vec::with_capacity(members.len());
     for (name, urls) in members {
         let peer_urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
@@ -25,7 +28,6 @@ pub(super) fn node(config: &Config) -> Result<node::Settings, String> {
             ..Member::default()
         });
     }
-    let is_new = !config.member.wal_dir().exists();
     if is_new && (initial_members.len() > 1 || config.cluster.join_existing) {
         return Err("clusters of more than one member are not served yet: \
                     set --initial-cluster to this member alone and --initial-cluster-state to new"
@@ -93,8 +95,9 @@ pub(super) fn check_data_dir(config: &Config) -> Result<(), String> {
         _ => String::new(),
     };
     Err(format!(
-        "cannot write to data directory {}: {error}{hint}",
-        directory.display()
+        "cannot access data directory: mkdir {}: {}{hint}",
+        directory.display(),
+        crate::logging::os_error_text(&error)
     ))
 }
 

@@ -183,9 +183,13 @@ where
             .take(limit)
             .read_to_end(&mut plain)
             .map_err(|error| {
-                Status::internal(format!(
-                    "grpc: failed to decompress the received message: {error}"
-                ))
+                let reason = match error.kind() {
+                    std::io::ErrorKind::UnexpectedEof if message.is_empty() => "EOF",
+                    std::io::ErrorKind::UnexpectedEof => "unexpected EOF",
+                    std::io::ErrorKind::InvalidInput => "gzip: invalid header",
+                    _ => "gzip: invalid checksum",
+                };
+                Status::internal(format!("grpc: failed to decompress the message: {reason}"))
             })?;
         if plain.len() > self.bytes_max {
             return Err(Status::resource_exhausted(format!(
