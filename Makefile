@@ -7,6 +7,7 @@ DESTDIR ?=
 DATA_DIR ?= default.etcd
 ETCD ?=
 SEEDS ?= 1000
+KILLS ?= 300
 
 BINARIES = etcd etcdctl etcdutl
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
@@ -29,7 +30,7 @@ FISH_COMPLETION_DIR ?= $(PREFIX)/share/fish/vendor_completions.d
 # yes: also what systemd 254 and newer understands.
 SYSTEMD_254 ?= no
 
-.PHONY: help run build release test lint fmt sim bench diff install ci packages lab-test clean
+.PHONY: help run build release test lint fmt sim crash bench diff install ci packages lab-test clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -58,6 +59,11 @@ fmt:
 ## sim        simulate $(SEEDS) clusters with faults
 sim: deps
 	$(CARGO) test --quiet --test sim -- --seeds $(SEEDS)
+
+## crash      kill a member $(KILLS) times under 64 writers; it must lose nothing
+crash: deps
+	$(CARGO) build --release --bin etcd
+	$(CARGO) test --quiet --test crash -- --kills $(KILLS) --writers 64 --binary $(RELEASE)/etcd
 
 ## bench      measure against ETCD=path in turn on this disk; without it only ours
 bench: deps

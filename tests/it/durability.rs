@@ -1,47 +1,17 @@
-//! What was acknowledged survives kill -9; a stop is orderly; a data directory has one process.
+//! A stop is orderly; a data directory has one process.
 
-use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use bytes::Bytes;
 use etcd::pb::etcdserverpb as pb;
 use pb::kv_client::KvClient;
-use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::member::{Member, free_port};
 
-/// Processes killed in the middle of writing.
-const KILLS: usize = 6;
-/// Concurrent clients, each with its own keys.
-const WRITERS: usize = 16;
-/// How long they write before the kill.
-const WRITING: Duration = Duration::from_millis(300);
-
 async fn connect(endpoint: &str) -> KvClient<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{endpoint}")).expect("endpoint");
     KvClient::new(endpoint.connect().await.expect("connect"))
-}
-
-/// Puts ever larger numbers until the server is gone. Returns the last acknowledged number and revision.
-async fn write_until_gone(mut client: KvClient<Channel>, key: Bytes, from: u64) -> (u64, i64) {
-    let (mut acknowledged, mut revision) = (from, 0);
-    loop {
-        let put = pb::PutRequest {
-            key: key.clone(),
-            value: Bytes::from((acknowledged + 1).to_string()),
-            ..pb::PutRequest::default()
-        };
-        match client.put(put).await {
-            Ok(reply) => {
-                let next = reply.into_inner().header.expect("header").revision;
-                assert!(next > revision, "a revision was given out twice");
-                (acknowledged, revision) = (acknowledged + 1, next);
-            }
-            Err(_) => return (acknowledged, revision),
-        }
-    }
 }
 
 async fn stored(client: &mut KvClient<Channel>, key: &Bytes) -> (u64, i64) {
@@ -53,51 +23,6 @@ async fn stored(client: &mut KvClient<Channel>, key: &Bytes) -> (u64, i64) {
     let pair = reply.kvs.first().expect("the key is there").fields();
     let value = String::from_utf8(pair.value.to_vec()).expect("a number");
     (value.parse().expect("a number"), pair.mod_revision)
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_to_kills() {
-    let mut member = Member::start(&["--snapshot-count=50"]);
-    let mut written: BTreeMap<Bytes, u64> = BTreeMap::new();
-    let mut total = 0;
-    for round in 0..KILLS {
-        // A runtime a round: connections to a dead process go with it.
-        let runtime = tokio::runtime::Runtime::new().expect("runtime");
-        let ended = runtime.block_on(async {
-            let mut writers = JoinSet::new();
-            for number in 0..WRITERS {
-                let key = Bytes::from(format!("writer/{number}"));
-                let from = written.get(&key).copied().unwrap_or(0);
-                let client = connect(&member.endpoint).await;
-                writers
-                    .spawn(async move { (key.clone(), write_until_gone(client, key, from).await) });
-            }
-            tokio::time::sleep(WRITING).await;
-            member.kill();
-            writers.join_all().await
-        });
-        member.restart();
-        runtime.block_on(async {
-            let mut client = connect(&member.endpoint).await;
-            for (key, (acknowledged, revision)) in ended {
-                let (value, mod_revision) = stored(&mut client, &key).await;
-                // One more may have been applied without its answer getting out.
-                assert!(
-                    (acknowledged..=acknowledged + 1).contains(&value),
-                    "round {round}: {key:?} has {value}, acknowledged was {acknowledged}"
-                );
-                if value == acknowledged && revision > 0 {
-                    assert_eq!(mod_revision, revision, "round {round}: {key:?}");
-                }
-                total += value - written.get(&key).copied().unwrap_or(0);
-                written.insert(key, value);
-            }
-        });
-    }
-    assert!(
-        total > (KILLS * WRITERS) as u64,
-        "only {total} writes: nothing was tested"
-    );
 }
 
 #[test]

@@ -98,13 +98,18 @@ impl Member {
 
     /// Starts it again on the same data.
     pub fn restart(&mut self) {
+        self.start_again();
+        self.wait_ready();
+    }
+
+    /// The same without waiting until it serves.
+    pub fn start_again(&mut self) {
         self.child = spawn(
             &self.binary,
             &self.arguments,
             &log_path(self.directory.path(), self.starts),
         );
         self.starts += 1;
-        self.wait_ready();
     }
 
     fn wait_ready(&mut self) {
