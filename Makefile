@@ -8,6 +8,7 @@ DATA_DIR ?= default.etcd
 ETCD ?=
 SEEDS ?= 1000
 KILLS ?= 300
+FUZZ_SECONDS ?= 600
 
 BINARIES = etcd etcdctl etcdutl
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
@@ -30,7 +31,7 @@ FISH_COMPLETION_DIR ?= $(PREFIX)/share/fish/vendor_completions.d
 # yes: also what systemd 254 and newer understands.
 SYSTEMD_254 ?= no
 
-.PHONY: help run build release test lint fmt sim crash bench diff install ci packages lab-test clean
+.PHONY: help run build release test lint fmt sim crash fuzz bench diff install ci packages lab-test clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -64,6 +65,14 @@ sim: deps
 crash: deps
 	$(CARGO) build --release --bin etcd
 	$(CARGO) test --quiet --test crash -- --kills $(KILLS) --writers 64 --binary $(RELEASE)/etcd
+
+## fuzz       fuzz every decoder for $(FUZZ_SECONDS) s; needs a nightly compiler and cargo-fuzz
+fuzz: deps
+	for target in $(notdir $(wildcard fuzz/corpus/*)); do \
+		mkdir -p fuzz/target/found/$$target && \
+		$(CARGO) +nightly fuzz run --sanitizer none $$target fuzz/target/found/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
+	done
 
 ## bench      measure against ETCD=path in turn on this disk; without it only ours
 bench: deps

@@ -9,6 +9,8 @@ pub mod client;
 pub mod config;
 pub mod ctl;
 pub mod disk;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 pub mod lease;
 pub mod logging;

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["logging", "metrics", "systemd", "tls"],
     &["node"],
     &["http", "rpc"],
-    &["bench", "client", "config", "ctl", "server", "utl"],
+    &["bench", "client", "config", "ctl", "fuzz", "server", "utl"],
 ];
 
 /// Modules that may name one of their own layer, and why.

@@ -55,17 +55,31 @@ impl RangeStream {
         })?;
         let keys = response.kvs.len() as i64;
         self.done = !response.more || keys == limit;
+        self.advance(&response);
         if self.done {
             response.header = header(self.view.revision);
-            response.count += self.sent;
+            response.count = match response.more {
+                true => self.sent + keys + self.left()?,
+                false => self.sent + response.count,
+            };
         } else {
             response.header = None;
             response.more = false;
             response.count = 0;
-            self.advance(&response);
         }
         self.sent += keys;
         Ok(Some(response))
+    }
+
+    /// Keys behind the last one sent. With a sort target each chunk is sorted by itself, and then these are not
+    /// all that were not sent: etcd counts so.
+    fn left(&self) -> Result<i64, MvccError> {
+        let rest = RangeRequest {
+            count_only: true,
+            limit: 0,
+            ..self.request.clone()
+        };
+        Ok(self.view.range(&rest)?.count)
     }
 
     fn advance(&mut self, response: &RangeResponse) {

@@ -31,3 +31,5 @@ mod tests;
 pub use routes::Services;
 pub use server::Limits;
 pub use wire::ReplyBody;
+#[doc(hidden)]
+pub use wire::read_messages;

@@ -17,5 +17,6 @@ mod reply;
 pub(super) use call::{Call, Context, FromStream, Method, server_stream, stream, unary};
 pub(super) use head::{check, refuse};
 pub(super) use messages::Messages;
+pub use messages::read_messages;
 pub use reply::ReplyBody;
 pub(super) use reply::{Outgoing, Source};
