@@ -48,12 +48,12 @@ impl Gathered {
         let mut start = 0;
         let mut run = Vec::new();
         for (offset, block) in std::mem::take(&mut self.blocks) {
-            let follows = offset == start + run.len() as u64;
-            if !run.is_empty() && !(follows && run.len() < CALL_BYTES_MAX) {
-                write(start, &run)?;
+            let goes_on = offset == start + run.len() as u64 && run.len() < CALL_BYTES_MAX;
+            if !goes_on {
+                if !run.is_empty() {
+                    write(start, &run)?;
+                }
                 run.clear();
-            }
-            if run.is_empty() {
                 start = offset;
             }
             run.extend_from_slice(&block);
