@@ -1,7 +1,7 @@
 //! The services over a real member, called as the listener calls them.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -363,6 +363,31 @@ fn a_deadline_ends_a_stream() {
             .into_trailers()
             .unwrap();
         assert_eq!(trailers["grpc-status"], "4");
+    });
+}
+
+#[test]
+fn a_reply_waits_for_the_client_to_end_its_side() {
+    run(async |world| {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let request = RangeRequest {
+            key: "k".into(),
+            serializable: true,
+            ..Default::default()
+        };
+        sender.send(framed(&request)).unwrap();
+        let http =
+            Request::post("/etcdserverpb.KV/Range").header("content-type", "application/grpc");
+        let mut reply = pin!(world.send(http.body(Sent(receiver)).unwrap()));
+        for _ in 0..100 {
+            tokio::select! {
+                biased;
+                _ = &mut reply => panic!("answered, which resets the stream"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        drop(sender);
+        assert_eq!(reply.await.status(), 200);
     });
 }
 

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{self, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -22,6 +22,8 @@ use crate::metrics::{GrpcCode, GrpcMethod};
 
 /// The text of a deadline that passed.
 const DEADLINE_EXCEEDED: &str = "context deadline exceeded";
+/// A reply waits so long for the client to end its side, which clients do right behind their message.
+const END_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// A method, as far as all calls of it are alike.
 #[derive(Clone, Copy)]
@@ -96,13 +98,19 @@ impl<B: Body<Data = Bytes> + Unpin> Call<B> {
     /// The one message of a call that has one, as it was encoded.
     async fn only(&mut self) -> Result<Bytes, Status> {
         let message = poll_fn(|cx| self.messages.poll_encoded(cx)).await;
-        let message = message.unwrap_or_else(|| {
+        message.unwrap_or_else(|| {
             let text =
                 "cardinality violation: received no request message from non-client-streaming RPC";
             Err(Status::internal(text))
-        })?;
-        poll_fn(|cx| Poll::Ready(self.messages.poll_end(cx))).await;
-        Ok(message)
+        })
+    }
+
+    /// Waits for the client to end its side. A reply before that resets the stream, and h2 closes the connection
+    /// once the ends of a thousand such streams came late: with many calls on few connections that happens.
+    async fn end(&mut self) {
+        let ended = poll_fn(|cx| self.messages.poll_end(cx));
+        // A client that does not is answered all the same.
+        let _ = tokio::time::timeout(END_WAIT_MAX, ended).await;
     }
 
     fn deadline(&self) -> Option<Sleep> {
@@ -119,7 +127,7 @@ impl<B: Body<Data = Bytes> + Unpin> Call<B> {
 pub(in crate::rpc) async fn unary<B, Q, R>(
     mut call: Call<B>,
     handler: impl AsyncFnOnce(&Context, Q) -> Result<R, Status>,
-    log: impl FnOnce(&Context, std::time::Duration, Bytes, Option<&R>),
+    log: impl FnOnce(&Context, Duration, Bytes, Option<&R>),
 ) -> Response<ReplyBody>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -151,6 +159,7 @@ where
         kept,
         result.as_ref().ok(),
     );
+    call.end().await;
     match result {
         Ok(reply) => {
             call.counted.code = Code::Ok;
@@ -188,7 +197,9 @@ where
         })?;
         handler(&call.context, request).await
     };
-    match run.await {
+    let result = run.await;
+    call.end().await;
+    match result {
         Ok(replies) => {
             let deadline = call.deadline();
             let source = FromStream::new(replies);

@@ -118,15 +118,15 @@ where
         }
     }
 
-    /// Looks once whether the client has ended its side, so that the reply does not cut it off.
-    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) {
+    /// Ready once the client has ended its side. What it sends besides is dropped.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.ended && !self.body.is_end_stream() {
-            match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(_) => self.ended = true,
-                Poll::Pending => return,
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(_)) => {}
+                _ => self.ended = true,
             }
         }
+        Poll::Ready(())
     }
 
     fn add(&mut self, data: Bytes) {
