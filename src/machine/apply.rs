@@ -53,7 +53,7 @@ impl Machine {
                 request_id: 0,
                 result: Ok(Response::Done),
                 changes: None,
-                effect: Some(Effect::TermStarted(entry.term)),
+                effect: Some(Effect::TermStarted),
             }),
             EntryType::EntryNormal => {
                 let request = match request {

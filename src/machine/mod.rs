@@ -120,8 +120,8 @@ pub enum Response {
 /// What the shell has to do about an applied entry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// The first entry of a leader: this term has a committed entry now.
-    TermStarted(u64),
+    /// The first entry of a leader: its term has a committed entry now.
+    TermStarted,
     /// A lease began.
     LeaseGranted {
         /// The lease.

@@ -288,6 +288,6 @@ fn bytes_that_are_no_request_are_refused_alike() {
     let applied = fixture.entry(EntryType::EntryConfChangeV2, Bytes::new());
     assert_eq!(applied.result, Err(ApplyError::NotServed));
     let applied = fixture.entry(EntryType::EntryNormal, Bytes::new());
-    assert_eq!(applied.effect, Some(Effect::TermStarted(2)));
+    assert_eq!(applied.effect, Some(Effect::TermStarted));
     assert_eq!(fixture.machine.applied_index(), 3);
 }

@@ -95,7 +95,7 @@ impl ApplyLoop {
         };
         let mut next_timer = Instant::now() + TIMER;
         loop {
-            let held_up = self.is_checkpoint_due() && self.checkpoints.is_full();
+            let held_up = self.checkpoints.is_full() && self.is_checkpoint_due();
             // What is removed is written by a checkpoint, too.
             let prunes = self.compactions.is_pruning() && !held_up;
             let input = match (prunes, held_up) {
@@ -228,11 +228,11 @@ impl ApplyLoop {
             }
             Effect::ConfigurationDecided(change) => self.configure(change),
             // Before any lease of this term is granted.
-            Effect::TermStarted(_) if self.shared.role() == Role::Leader => {
+            Effect::TermStarted if self.shared.role() == Role::Leader => {
                 let extend = self.shared.settings.election_timeout.as_millis() as u64;
                 self.shared.lease_expiry.lock().lead(now, extend);
             }
-            Effect::TermStarted(_)
+            Effect::TermStarted
             | Effect::QuotaExceeded
             | Effect::MembershipChanged
             | Effect::AlarmsChanged => {}

@@ -26,7 +26,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockUpgradableReadGuard};
 use redb::StorageBackend;
 
 use super::gathered::Gathered;
@@ -81,7 +81,7 @@ pub(super) struct BlockFile {
     head: Mutex<Head>,
     groups: RwLock<Vec<Arc<Mutex<Group>>>>,
     /// Blocks that are written as far as redb knows. In the file before the head, a sync or a read of them.
-    gathered: Mutex<Gathered>,
+    gathered: RwLock<Gathered>,
     traffic: Arc<Traffic>,
 }
 
@@ -138,7 +138,7 @@ impl BlockFile {
             file,
             head: Mutex::new(head),
             groups: RwLock::default(),
-            gathered: Mutex::default(),
+            gathered: RwLock::default(),
             traffic: Arc::default(),
         };
         this.resize_groups(blocks);
@@ -161,12 +161,16 @@ impl BlockFile {
         self.file.write_at(bytes, offset)
     }
 
-    fn write_gathered(&self, gathered: &mut Gathered) -> io::Result<()> {
-        gathered.write_all(|offset, bytes| self.write_file(offset, bytes))
+    /// Readers go on meanwhile: a write can take long while the disk is behind.
+    fn write_gathered(&self) -> io::Result<()> {
+        let gathered = self.gathered.upgradable_read();
+        gathered.write_all(|offset, bytes| self.write_file(offset, bytes))?;
+        RwLockUpgradableReadGuard::upgrade(gathered).clear();
+        Ok(())
     }
 
     fn write_head(&self, content: &[u8]) -> io::Result<()> {
-        self.write_gathered(&mut self.gathered.lock())?;
+        self.write_gathered()?;
         let mut head = self.head.lock();
         let place = head.content.get_mut(..content.len());
         place
@@ -268,11 +272,10 @@ impl StorageBackend for BlockFile {
         }
         for run in runs(offset, out.len())? {
             let part = &mut out[run.buffer_offset..run.buffer_offset + run.blocks * BLOCK_BYTES];
-            let mut gathered = self.gathered.lock();
-            if gathered.overlaps(run.file_offset, part.len()) {
-                self.write_gathered(&mut gathered)?;
+            let is_gathered = self.gathered.read().overlaps(run.file_offset, part.len());
+            if is_gathered {
+                self.write_gathered()?;
             }
-            drop(gathered);
             read_whole(&*self.file, part, run.file_offset)?;
             self.check_run(&run, part)?;
         }
@@ -282,7 +285,7 @@ impl StorageBackend for BlockFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         // Checksums beyond the end stay: a block there is written before it is read again.
         let blocks = (len / BLOCK_BYTES as u64).saturating_sub(1);
-        self.write_gathered(&mut self.gathered.lock())?;
+        self.write_gathered()?;
         self.shrink_head(blocks)?;
         self.file.set_size(file_bytes(blocks))?;
         self.resize_groups(blocks);
@@ -290,7 +293,7 @@ impl StorageBackend for BlockFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.write_gathered(&mut self.gathered.lock())?;
+        self.write_gathered()?;
         self.write_sums()?;
         self.traffic.syncs.fetch_add(1, Ordering::Relaxed);
         self.file.sync_data()
@@ -309,10 +312,12 @@ impl StorageBackend for BlockFile {
                 }
                 *dirty = true;
             })?;
-            let mut gathered = self.gathered.lock();
+            let mut gathered = self.gathered.write();
             gathered.put(run.file_offset, part);
-            if gathered.is_full() {
-                self.write_gathered(&mut gathered)?;
+            let is_full = gathered.is_full();
+            drop(gathered);
+            if is_full {
+                self.write_gathered()?;
             }
         }
         Ok(())

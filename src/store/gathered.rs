@@ -39,15 +39,19 @@ impl Gathered {
         there.next().is_some()
     }
 
-    /// Hands everything to `write`, neighbours together. After an error the file is not what it should be, as after
-    /// any failed write.
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.blocks.clear();
+    }
+
+    /// Hands everything to `write`, neighbours together. It is kept, so that readers can tell meanwhile.
     pub(super) fn write_all(
-        &mut self,
+        &self,
         mut write: impl FnMut(u64, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut start = 0;
         let mut run = Vec::new();
-        for (offset, block) in std::mem::take(&mut self.blocks) {
+        for (&offset, block) in &self.blocks {
             let goes_on = offset == start + run.len() as u64 && run.len() < CALL_BYTES_MAX;
             if !goes_on {
                 if !run.is_empty() {
@@ -56,7 +60,7 @@ impl Gathered {
                 run.clear();
                 start = offset;
             }
-            run.extend_from_slice(&block);
+            run.extend_from_slice(block);
         }
         if run.is_empty() {
             return Ok(());
@@ -88,6 +92,8 @@ mod tests {
         gathered.write_all(write).unwrap();
         let run = [block(3), block(4), block(5)].concat();
         assert_eq!(written, [(at(3), run), (at(9), block(9))]);
+        assert!(gathered.overlaps(at(9), BLOCK_BYTES));
+        gathered.clear();
         assert!(!gathered.overlaps(0, 100 * BLOCK_BYTES));
     }
 

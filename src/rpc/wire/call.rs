@@ -108,6 +108,9 @@ impl<B: Body<Data = Bytes> + Unpin> Call<B> {
     /// Waits for the client to end its side. A reply before that resets the stream, and h2 closes the connection
     /// once the ends of a thousand such streams came late: with many calls on few connections that happens.
     async fn end(&mut self) {
+        if self.messages.is_over() {
+            return;
+        }
         let ended = poll_fn(|cx| self.messages.poll_end(cx));
         // A client that does not is answered all the same.
         let _ = tokio::time::timeout(END_WAIT_MAX, ended).await;

@@ -118,9 +118,14 @@ where
         }
     }
 
+    /// Whether the client is known to have ended its side.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended || self.body.is_end_stream()
+    }
+
     /// Ready once the client has ended its side. What it sends besides is dropped.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.ended && !self.body.is_end_stream() {
+        while !self.is_over() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(_)) => {}
                 _ => self.ended = true,
