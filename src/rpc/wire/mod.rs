@@ -19,4 +19,4 @@ pub(super) use head::{check, refuse};
 pub(super) use messages::Messages;
 pub use messages::read_messages;
 pub use reply::ReplyBody;
-pub(super) use reply::{Outgoing, Source};
+pub(super) use reply::{Outgoing, Reply, Source};
