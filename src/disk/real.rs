@@ -20,6 +20,9 @@ const FILE_MODE: u32 = 0o600;
 /// Mode of every created directory.
 const DIRECTORY_MODE: u32 = 0o700;
 
+/// The kernel's page, in bytes.
+const PAGE_BYTES: usize = 4096;
+
 /// Reads, writes and syncs that ended.
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -140,10 +143,16 @@ impl DiskFile for RealFile {
     }
 
     fn prepare(&self, offset: u64, bytes: usize) -> io::Result<bool> {
-        if self.prepares {
-            self.write_at(&vec![0; bytes], offset)?;
+        if !self.prepares {
+            return Ok(false);
         }
-        Ok(self.prepares)
+        // Page by page: what is written at once is kept as one folio, and counts as written whole with every part.
+        let zeros = [0; PAGE_BYTES];
+        for at in (0..bytes).step_by(PAGE_BYTES) {
+            let piece = zeros.len().min(bytes - at);
+            self.write_at(&zeros[..piece], offset + at as u64)?;
+        }
+        Ok(true)
     }
 
     fn sync_data(&self) -> io::Result<()> {

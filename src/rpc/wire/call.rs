@@ -148,13 +148,17 @@ where
         })?;
         handler(&call.context, request).await
     };
-    let result = match deadline {
-        None => run.await,
-        Some(deadline) => tokio::select! {
-            biased;
-            result = run => result,
-            () = deadline => Err(Status::deadline_exceeded(DEADLINE_EXCEEDED)),
-        },
+    let result = {
+        // Pinned here, it is not moved, and so kept only once in what the call takes of memory.
+        let mut run = std::pin::pin!(run);
+        match deadline {
+            None => run.as_mut().await,
+            Some(deadline) => tokio::select! {
+                biased;
+                result = run.as_mut() => result,
+                () = deadline => Err(Status::deadline_exceeded(DEADLINE_EXCEEDED)),
+            },
+        }
     };
     log(
         &call.context,
