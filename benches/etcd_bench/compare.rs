@@ -99,13 +99,30 @@ const ROWS: &[Row] = &[
 struct Measured {
     figures: Figures,
     cpu_microseconds_per_request: f64,
+    /// Most memory the server held while the row ran.
+    peak_rss_bytes: u64,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Comparison {
+    rows: Vec<ComparedRow>,
+    figures: Vec<ComparedFigure>,
 }
 
 #[derive(Serialize)]
-struct Compared {
+struct ComparedRow {
     row: &'static str,
     ours: Measured,
     etcd: Option<Measured>,
+}
+
+/// A scenario's figure; the median of the rounds.
+#[derive(Serialize)]
+struct ComparedFigure {
+    figure: &'static str,
+    ours: f64,
+    etcd: Option<f64>,
 }
 
 struct Contestant {
@@ -217,15 +234,18 @@ fn measure_rows(
 }
 
 fn measure(server: &Server, row: &Row, duration: f64) -> Result<Measured> {
+    server.forget_peak()?;
     let before = server.usage()?;
     let figures = load(server, row.arguments, duration)?;
-    let used = server.usage()?.cpu_seconds - before.cpu_seconds;
+    let after = server.usage()?;
+    let used = after.cpu_seconds - before.cpu_seconds;
     // Server CPU is counted over warm-up too, so requests are scaled to the same span.
     let requests = figures.per_second * (figures.seconds + 1.0);
     let cpu_microseconds_per_request = used * 1e6 / requests.max(1.0);
     Ok(Measured {
         figures,
         cpu_microseconds_per_request,
+        peak_rss_bytes: after.peak_rss_bytes,
     })
 }
 
@@ -255,21 +275,39 @@ fn show(options: &Options, rows: &[&Row], contestants: &[Contestant]) -> Result<
             .find(|contestant| contestant.name == name)?;
         median(&contestant.rows[row])
     };
-    let compared: Vec<Compared> = rows
-        .iter()
-        .enumerate()
-        .filter_map(|(at, row)| {
-            Some(Compared {
-                row: row.name,
-                ours: result("ours", at)?,
-                etcd: result("etcd", at),
-            })
+    let compared = rows.iter().enumerate().filter_map(|(at, row)| {
+        Some(ComparedRow {
+            row: row.name,
+            ours: result("ours", at)?,
+            etcd: result("etcd", at),
         })
-        .collect();
+    });
+    let comparison = Comparison {
+        rows: compared.collect(),
+        figures: compare_figures(contestants),
+    };
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&compared)?);
+        println!("{}", serde_json::to_string_pretty(&comparison)?);
         return Ok(());
     }
+    if !comparison.rows.is_empty() {
+        println!("{}", row_table(&comparison.rows));
+    }
+    if !comparison.figures.is_empty() {
+        println!("{}", figure_table(&comparison.figures));
+    }
+    for contestant in contestants.iter().filter(|_| !rows.is_empty()) {
+        println!(
+            "{}: written {} MiB, fsyncs {} (last round, {KEYS} keys)",
+            contestant.name,
+            contestant.last.written_bytes >> 20,
+            contestant.fsyncs,
+        );
+    }
+    Ok(())
+}
+
+fn row_table(rows: &[ComparedRow]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header([
@@ -283,8 +321,11 @@ fn show(options: &Options, rows: &[&Row], contestants: &[Contestant]) -> Result<
         "ours CPU",
         "etcd CPU",
         "CPU ×",
+        "ours RSS",
+        "etcd RSS",
+        "RSS ×",
     ]);
-    for row in &compared {
+    for row in rows {
         let ours = &row.ours;
         let mut cells = vec![row.row.to_owned()];
         let etcd = row.etcd.as_ref();
@@ -297,53 +338,46 @@ fn show(options: &Options, rows: &[&Row], contestants: &[Contestant]) -> Result<
         triple(&|m| m.figures.per_second, "");
         triple(&|m| m.figures.p99_microseconds as f64 / 1000.0, " ms");
         triple(&|m| m.cpu_microseconds_per_request, " µs");
+        triple(&|m| m.peak_rss_bytes as f64 / f64::from(1 << 20), " MiB");
         table.add_row(cells);
     }
-    println!("{table}");
-    show_scenarios(contestants);
-    for contestant in contestants.iter().filter(|_| !rows.is_empty()) {
-        println!(
-            "{}: peak RSS {} MiB, written {} MiB, fsyncs {} (last round, {KEYS} keys)",
-            contestant.name,
-            contestant.last.peak_rss_bytes >> 20,
-            contestant.last.written_bytes >> 20,
-            contestant.fsyncs,
-        );
-    }
-    Ok(())
+    table
 }
 
-/// One line per figure of each scenario; the median of the rounds.
-fn show_scenarios(contestants: &[Contestant]) {
+fn compare_figures(contestants: &[Contestant]) -> Vec<ComparedFigure> {
     let Some(ours) = contestants.first() else {
-        return;
+        return Vec::new();
     };
-    let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(["figure", "ours", "etcd", "×"]);
+    let mut compared = Vec::new();
     for (at, rounds) in ours.scenarios.iter().enumerate() {
-        let Some(first) = rounds.first() else {
-            continue;
-        };
-        for (line, figure) in first.iter().enumerate() {
+        for (line, figure) in rounds.iter().take(1).flatten().enumerate() {
             let middle = |contestant: &Contestant| {
-                let mut values: Vec<f64> = contestant.scenarios[at]
-                    .iter()
-                    .map(|figures| figures[line].value)
-                    .collect();
+                let rounds = contestant.scenarios[at].iter();
+                let mut values: Vec<f64> = rounds.map(|figures| figures[line].value).collect();
                 values.sort_by(f64::total_cmp);
                 values[values.len() / 2]
             };
-            let (mine, theirs) = (middle(ours), contestants.get(1).map(middle));
-            table.add_row([
-                figure.name.to_owned(),
-                format!("{mine:.2}"),
-                theirs.map_or("–".to_owned(), |value| format!("{value:.2}")),
-                theirs.map_or("–".to_owned(), |value| format!("{:.3}", mine / value)),
-            ]);
+            compared.push(ComparedFigure {
+                figure: figure.name,
+                ours: middle(ours),
+                etcd: contestants.get(1).map(middle),
+            });
         }
     }
-    if table.row_count() > 0 {
-        println!("{table}");
+    compared
+}
+
+fn figure_table(figures: &[ComparedFigure]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_header(["figure", "ours", "etcd", "×"]);
+    for ComparedFigure { figure, ours, etcd } in figures {
+        table.add_row([
+            (*figure).to_owned(),
+            format!("{ours:.2}"),
+            etcd.map_or("–".to_owned(), |value| format!("{value:.2}")),
+            etcd.map_or("–".to_owned(), |value| format!("{:.3}", ours / value)),
+        ]);
     }
+    table
 }

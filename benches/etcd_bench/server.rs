@@ -26,7 +26,7 @@ pub(crate) struct Server {
 pub(crate) struct Usage {
     /// CPU time of all its threads.
     pub(crate) cpu_seconds: f64,
-    /// Most memory it ever held.
+    /// Most memory it held since [`Server::forget_peak`].
     pub(crate) peak_rss_bytes: u64,
     /// Memory it holds.
     pub(crate) rss_bytes: u64,
@@ -95,6 +95,12 @@ impl Server {
             std::thread::sleep(Duration::from_millis(2));
         }
         bail!("server is not ready after {START_MAX:?}")
+    }
+
+    /// Begins to measure the peak of its memory anew.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        fs::write(&path, "5").with_context(|| path)
     }
 
     /// What it used so far.

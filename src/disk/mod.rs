@@ -70,6 +70,9 @@ pub trait DiskFile: Debug + Send + Sync {
     fn allocate(&self, size: u64) -> io::Result<()>;
     /// Makes everything from `offset` on read as zeros and the file `size` bytes long, its space reserved.
     fn clear_from(&self, offset: u64, size: u64) -> io::Result<()>;
+    /// Writes zeros where space is reserved, so that what is written there next is durable without a change to the
+    /// file system's own records; `false`, and nothing done, where that gains nothing.
+    fn prepare(&self, offset: u64, bytes: usize) -> io::Result<bool>;
     /// Makes the bytes and the size durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Takes the exclusive lock of the whole file; `false` when another open file has it.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
+use nix::sys::statfs::{EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 
 use super::{Access, Disk, DiskFile};
 
@@ -18,6 +19,9 @@ use super::{Access, Disk, DiskFile};
 const FILE_MODE: u32 = 0o600;
 /// Mode of every created directory.
 const DIRECTORY_MODE: u32 = 0o700;
+
+/// The kernel's page, in bytes.
+const PAGE_BYTES: usize = 4096;
 
 /// Reads, writes and syncs that ended.
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
@@ -45,7 +49,12 @@ impl Disk for RealDisk {
             .truncate(access == Access::Replace)
             .mode(FILE_MODE)
             .open(path)?;
-        Ok(Box::new(RealFile(file)))
+        // Both overwrite in place and keep reserved space marked unwritten; on others zeros would only cost.
+        let prepares = access != Access::Read
+            && fstatfs(&file)
+                .map(|stat| [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC].contains(&stat.filesystem_type()))
+                .unwrap_or(false);
+        Ok(Box::new(RealFile { file, prepares }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -78,17 +87,21 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Whether the first write to reserved space costs the file system a journal commit.
+    prepares: bool,
+}
 
 impl DiskFile for RealFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.0.read_at(rest, offset + filled as u64) {
+            match self.file.read_at(rest, offset + filled as u64) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -100,17 +113,17 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)?;
+        self.file.write_all_at(bytes, offset)?;
         count();
         Ok(())
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
-        self.0.set_len(size)
+        self.file.set_len(size)
     }
 
     fn allocate(&self, size: u64) -> io::Result<()> {
-        if reserve(&self.0, FallocateFlags::empty(), 0, size)? || self.size()? >= size {
+        if reserve(&self.file, FallocateFlags::empty(), 0, size)? || self.size()? >= size {
             return Ok(());
         }
         self.set_size(size)
@@ -122,15 +135,28 @@ impl DiskFile for RealFile {
         }
         // Keeps the blocks the file has: on a full disk, giving them back would lose them.
         let zero = FallocateFlags::FALLOC_FL_ZERO_RANGE;
-        if reserve(&self.0, zero, offset, size.saturating_sub(offset))? {
+        if reserve(&self.file, zero, offset, size.saturating_sub(offset))? {
             return Ok(());
         }
         self.set_size(offset)?;
         self.allocate(size)
     }
 
+    fn prepare(&self, offset: u64, bytes: usize) -> io::Result<bool> {
+        if !self.prepares {
+            return Ok(false);
+        }
+        // Page by page: what is written at once is kept as one folio, and counts as written whole with every part.
+        let zeros = [0; PAGE_BYTES];
+        for at in (0..bytes).step_by(PAGE_BYTES) {
+            let piece = zeros.len().min(bytes - at);
+            self.write_at(&zeros[..piece], offset + at as u64)?;
+        }
+        Ok(true)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()?;
+        self.file.sync_data()?;
         count();
         Ok(())
     }
@@ -143,7 +169,7 @@ impl DiskFile for RealFile {
             l_len: 0,
             l_pid: 0,
         };
-        match fcntl(&self.0, FcntlArg::F_OFD_SETLK(&whole_file)) {
+        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole_file)) {
             Ok(_) => Ok(true),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
             Err(errno) => Err(errno.into()),

@@ -7,7 +7,7 @@
 //! ever waits for the other.
 //!
 //! Reading order: `range.rs` (what a request names), `keys.rs`, `history.rs`, `leaf.rs`, `tree.rs` (the
-//! index), `read.rs` (ranges), `engine.rs` and `write.rs` (writes), `txn.rs`, `prune.rs` (compaction),
+//! index), `read.rs` (ranges), `encoded.rs` (as bytes), `engine.rs` and `write.rs` (writes), `txn.rs`, `prune.rs` (compaction),
 //! `view.rs` and its uses: `stream.rs`, `changes.rs`, `hash.rs`.
 //!
 //! Invariants: revisions come without gaps; a revision's record never changes; what compaction may remove
@@ -21,6 +21,7 @@ mod build;
 mod changes;
 mod check;
 mod compare;
+mod encoded;
 mod engine;
 mod hash;
 mod history;
@@ -49,6 +50,7 @@ pub use changes::{Changes, PastChange};
 pub use check::{
     RequestError, check_delete, check_put, check_range, check_range_stream, check_txn,
 };
+pub use encoded::EncodedRange;
 pub use engine::{Applied, Mvcc, Pruned};
 pub use hash::{CompactionHashes, KvHash};
 pub use load::{CompactMarks, Loader};

@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
         Ok(records.map(KeyValue::from_encoded).collect())
     }
 
-    fn walk(
+    pub(super) fn walk(
         &self,
         range: &KeyRange<'_>,
         at: i64,
@@ -265,7 +265,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Compaction got ahead of a view. It cannot get ahead of a write.
-    fn lost(&self, revision: Revision, at: i64) -> MvccError {
+    pub(super) fn lost(&self, revision: Revision, at: i64) -> MvccError {
         if self.own.is_some() {
             let reason = "its record is missing; restore this member from a snapshot or its peers";
             MvccError::Broken { revision, reason }
@@ -278,16 +278,16 @@ impl<'a> Reader<'a> {
 }
 
 /// Which part of a range in key order a request asks for.
-struct Selection {
-    skip: u64,
-    take: usize,
-    reverse: bool,
-    more: bool,
+pub(super) struct Selection {
+    pub(super) skip: u64,
+    pub(super) take: usize,
+    pub(super) reverse: bool,
+    pub(super) more: bool,
 }
 
 impl Selection {
     /// `None` if the request needs sorting or filtering.
-    fn of(request: &RangeRequest, count: u64) -> Option<Self> {
+    pub(super) fn of(request: &RangeRequest, count: u64) -> Option<Self> {
         if has_filters(request) || request.sort_target() != SortTarget::Key {
             return None;
         }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use goldenscript::{Argument, Command, Context};
+use prost::Message;
 
 use super::*;
 use crate::pb::KeyValue;
@@ -67,7 +68,17 @@ impl Script {
             }
             "get" => {
                 let view = self.view(args)?;
-                Ok(range_text(&view.range(&args.range()?)?))
+                let request = args.range()?;
+                let response = view.range(&request)?;
+                let encoded = view.range_encoded(&request)?;
+                let decoded = RangeResponse {
+                    header: response.header,
+                    ..RangeResponse::decode(encoded.fields)?
+                };
+                assert_eq!(decoded, response, "{request:?}, encoded");
+                assert_eq!(encoded.pairs, response.kvs.len());
+                assert_eq!(encoded.count, response.count);
+                Ok(range_text(&response))
             }
             "txn" => {
                 let request = args.txn()?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::MvccError;
+use super::encoded::EncodedRange;
 use super::read::{Reader, header};
 use super::tree::Tree;
 use super::txn;
@@ -48,6 +49,11 @@ impl View {
     /// Answers a range request. The header has the view's revision and nothing else.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, MvccError> {
         self.reader().range(request)
+    }
+
+    /// [`View::range`], encoded.
+    pub fn range_encoded(&self, request: &RangeRequest) -> Result<EncodedRange, MvccError> {
+        self.reader().range_encoded(request)
     }
 
     /// The pair of a key at a main revision, 0 or less for the current one.

@@ -75,19 +75,30 @@ impl NodeHandle {
     }
 
     /// Puts a request into the log and waits for its outcome. Headers are filled but for ids and term.
-    pub async fn propose(&self, request: InternalRaftRequest) -> Result<Response, NodeError> {
+    pub fn propose(
+        &self,
+        request: InternalRaftRequest,
+    ) -> impl Future<Output = Result<Response, NodeError>> + Send + use<> {
         let began = Instant::now();
         let meter = ProposalMeter::begin(metrics::Request::of(&request), began);
-        let result = self.propose_from(request, began).await;
-        meter.end(&result);
-        result
+        // Sent before anything is waited for: the request would be kept as long as its caller waits.
+        let sent = self.send_proposal(request, began);
+        async move {
+            let result = match sent {
+                // The raft thread answers late requests itself, so no timer is armed here.
+                Ok(answer) => answer.await.unwrap_or(Err(NodeError::Stopped)),
+                Err(error) => Err(error),
+            };
+            meter.end(&result);
+            result
+        }
     }
 
-    async fn propose_from(
+    fn send_proposal(
         &self,
         mut request: InternalRaftRequest,
         began: Instant,
-    ) -> Result<Response, NodeError> {
+    ) -> Result<oneshot::Receiver<Result<Response, NodeError>>, NodeError> {
         let id = self.next_request_id();
         request.header = Some(RequestHeader {
             id,
@@ -107,8 +118,7 @@ impl NodeHandle {
                 reply: Some(reply),
             }),
         }))?;
-        // The raft thread answers late requests itself, so no timer is armed here.
-        answer.await.unwrap_or(Err(NodeError::Stopped))
+        Ok(answer)
     }
 
     /// Revokes leases without waiting for the outcome.

@@ -24,9 +24,7 @@ use crate::raft::{Core, LineKind, LineLevel, LogLine, Output, ProposalRefused, S
 const INPUTS_PER_ROUND_MAX: usize = 512;
 /// Payload bytes of proposals folded into one append.
 const PROPOSAL_BATCH_BYTES_MAX: usize = 1 << 20;
-/// Writes and batches that wait here because the next thread is busy; more stops new proposals.
-const BACKLOG_MAX: usize = 64;
-/// Entries between commit and apply; more refuses proposals, as in etcd.
+/// Entries between commit and apply, and proposals that wait for the log; more refuses proposals, as in etcd.
 const APPLY_GAP_MAX: u64 = 5000;
 
 /// What the raft thread is told.
@@ -130,21 +128,26 @@ impl RaftLoop {
             if now >= next_tick {
                 next_tick = self.ticks(next_tick, now);
             }
-            self.marks();
-            self.propose();
-            if self.campaign_due {
-                self.fast_forward();
-            }
-            while self.core.has_output() {
-                let output = self.core.take_output();
-                self.carry_out(output);
-            }
-            self.flush();
+            self.act();
             self.shared.raft_rounds.fetch_add(1, Ordering::Relaxed);
         }
         let _ = self.wal.send(WalTask::Stop);
         let _ = self.apply.send(ApplyInput::Stop);
         Ok(())
+    }
+
+    /// Has raft look at what came in and at what the other threads have reached, and hands out what it wants done.
+    fn act(&mut self) {
+        self.marks();
+        self.propose();
+        if self.campaign_due {
+            self.fast_forward();
+        }
+        while self.core.has_output() {
+            let output = self.core.take_output();
+            self.carry_out(output);
+        }
+        self.flush();
     }
 
     fn drain(&mut self, first: RaftInput) -> bool {
@@ -172,10 +175,8 @@ impl RaftLoop {
 
     /// Refuses what there is no room for; the rest waits for the end of this round.
     fn accept(&mut self, proposal: Proposal) {
-        let behind = self.commit_index.saturating_sub(self.applied_index) > APPLY_GAP_MAX
-            || self.wal_backlog.len() > BACKLOG_MAX
-            || self.apply_backlog.len() > BACKLOG_MAX;
-        if behind {
+        let not_applied = self.commit_index.saturating_sub(self.applied_index);
+        if not_applied + self.proposals.len() as u64 > APPLY_GAP_MAX {
             return answer(proposal.waiter.reply, NodeError::TooManyRequests);
         }
         self.proposals.push(proposal);
@@ -186,7 +187,10 @@ impl RaftLoop {
         if self.proposals.is_empty() {
             return;
         }
-        if self.state.leader == 0 {
+        self.flush();
+        // A log or an apply thread that is behind gets fewer, larger batches. Either wakes this thread when it is done.
+        let behind = !self.wal_backlog.is_empty() || !self.apply_backlog.is_empty();
+        if self.state.leader == 0 || behind {
             return self.expire_unproposed();
         }
         let mut batch: Vec<Bytes> = Vec::with_capacity(self.proposals.len());
@@ -453,5 +457,83 @@ fn log(line: &LogLine) {
         (_, LineLevel::Info) => tracing::info!(target: "raft", "{}", line.text),
         (_, LineLevel::Warn) => tracing::warn!(target: "raft", "{}", line.text),
         (_, LineLevel::Error) => tracing::error!(target: "raft", "{}", line.text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::node::start;
+    use crate::node::tests::settings;
+    use crate::raft::{Config, Restored};
+
+    /// Lets the log keep up: everything handed to it is on disk.
+    fn persist(raft: &mut RaftLoop, tasks: &Receiver<WalTask>) -> usize {
+        let mut entries = 0;
+        for task in tasks.try_iter() {
+            if let WalTask::Write(write) = task {
+                entries += write.entries.len();
+                let ready = &raft.shared.persisted_ready;
+                ready.store(write.ready_number, Ordering::Release);
+            }
+        }
+        raft.act();
+        entries
+    }
+
+    #[test]
+    fn a_log_that_is_slow_refuses_nobody_and_gets_what_waited_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let running = start(settings(directory.path())).unwrap();
+        let shared = running.shared.clone();
+        let member = shared.identity.member_id.0;
+        let conf_state = ConfState {
+            voters: vec![member],
+            ..ConfState::default()
+        };
+        let restored = Restored {
+            conf_state: conf_state.clone(),
+            ..Restored::default()
+        };
+        let core = Core::new(Config::new(member, 1), restored).unwrap();
+        let (_inbox, inbox) = bounded(1);
+        let (wal, tasks) = bounded(2);
+        let (apply, _applied) = bounded(100);
+        let mut raft = RaftLoop::new(core, &conf_state, inbox, wal, apply, shared);
+        raft.campaign_due = true;
+        for _ in 0..10 {
+            raft.act();
+            persist(&mut raft, &tasks);
+        }
+        assert!(raft.state.role == crate::raft::Role::Leader);
+
+        let mut answers = Vec::new();
+        for id in 0..3_000 {
+            let (reply, answer) = oneshot::channel();
+            raft.accept(Proposal {
+                data: Bytes::from_static(b"x"),
+                waiter: Box::new(Waiter {
+                    id,
+                    request: None,
+                    deadline: Instant::now() + Duration::from_secs(60),
+                    reply: Some(reply),
+                }),
+            });
+            raft.act();
+            answers.push(answer);
+        }
+        let mut rounds = Vec::new();
+        while rounds.iter().sum::<usize>() < 3_000 {
+            assert!(rounds.len() < 10, "{rounds:?}");
+            rounds.push(persist(&mut raft, &tasks));
+        }
+        assert!(
+            answers.iter_mut().all(|answer| answer.try_recv().is_err()),
+            "nobody was answered before the entry was applied"
+        );
+        running.stop();
     }
 }

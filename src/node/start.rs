@@ -124,7 +124,7 @@ pub struct Running {
     pub handle: NodeHandle,
     /// Why the member cannot go on. The first word here ends the process.
     pub failures: mpsc::UnboundedReceiver<Failure>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     effects: Option<mpsc::UnboundedReceiver<crate::machine::Effect>>,
     answers: Option<mpsc::UnboundedReceiver<Answers>>,

@@ -12,7 +12,7 @@ use crate::pb::etcdserverpb::{
 };
 use crate::types::LeaseId;
 
-fn settings(directory: &std::path::Path) -> Settings {
+pub(super) fn settings(directory: &std::path::Path) -> Settings {
     let peer_urls = vec!["http://localhost:2380".to_owned()];
     Settings {
         member_dir: directory.join("member"),

@@ -10,18 +10,18 @@ use tonic::Status;
 use super::server::Server;
 use super::slow;
 use super::status;
-use super::wire::Context;
+use super::wire::{Context, Outgoing, Reply};
 use crate::machine::{Response, put_cost_bytes, txn_cost_bytes};
 use crate::metrics::{self, Request};
 use crate::mvcc::{
-    Operations, RangeStream, check_delete, check_put, check_range, check_range_stream, check_txn,
-    is_read_only, is_serializable,
+    EncodedRange, Operations, RangeStream, check_delete, check_put, check_range,
+    check_range_stream, check_txn, is_read_only, is_serializable,
 };
 use crate::pb::etcdserverpb::range_request::SortTarget;
 use crate::pb::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
     InternalRaftRequest, PutRequest, PutResponse, RangeRequest, RangeResponse, RangeStreamResponse,
-    TxnRequest, TxnResponse,
+    ResponseHeader, TxnRequest, TxnResponse,
 };
 
 /// Ranges of more keys are read off the threads that serve everyone.
@@ -34,7 +34,7 @@ impl Server {
         self: &Arc<Self>,
         context: &Context,
         request: RangeRequest,
-    ) -> Result<RangeResponse, Status> {
+    ) -> Result<RangeReply, Status> {
         match request.serializable {
             true => self.admit_learner(context)?,
             false => self.admit(context)?,
@@ -50,21 +50,22 @@ impl Server {
         if took > self.limits.warning_apply_duration {
             slow::log_range(took, self.limits.warning_apply_duration, &request, &result);
         }
-        let mut response = result?;
-        response.header = self.complete(response.header);
-        Ok(response)
+        let range = result?;
+        let header = self.header_at(range.revision);
+        Ok(RangeReply { header, range })
     }
 
-    async fn read_range(self: &Arc<Self>, request: &RangeRequest) -> Result<RangeResponse, Status> {
+    async fn read_range(self: &Arc<Self>, request: &RangeRequest) -> Result<EncodedRange, Status> {
         if !request.serializable {
             self.node.read_index().await.map_err(status::node)?;
         }
         let began = Instant::now();
         let result = if self.is_long(request) {
             let request = request.clone();
-            self.read_long(move |view| view.range(&request)).await
+            self.read_long(move |view| view.range_encoded(&request))
+                .await
         } else {
-            self.read(|view| view.range(request))
+            self.read(|view| view.range_encoded(request))
         };
         let seconds = began.elapsed().as_secs_f64();
         self.count_reads(&Operations::RANGE);
@@ -242,6 +243,33 @@ impl Server {
         // The request is refused whether or not the alarm gets through.
         self.node.raise_no_space().await;
         Err(status::no_space())
+    }
+}
+
+/// The answer to a range.
+pub(super) struct RangeReply {
+    header: Option<ResponseHeader>,
+    /// All but the header.
+    pub(super) range: EncodedRange,
+}
+
+impl RangeReply {
+    /// What is encoded before the rest.
+    fn first(&self) -> RangeResponse {
+        RangeResponse {
+            header: self.header,
+            ..RangeResponse::default()
+        }
+    }
+
+    pub(super) fn encoded_len(&self) -> usize {
+        self.first().encoded_len() + self.range.fields.len()
+    }
+}
+
+impl Reply for RangeReply {
+    fn write_to(self, out: &mut Outgoing) {
+        out.only(&self.first(), self.range.fields);
     }
 }
 

@@ -18,7 +18,8 @@ use super::wire::{
 use crate::metrics;
 use crate::node::NodeHandle;
 
-type Reply = Pin<Box<dyn Future<Output = Response<ReplyBody>> + Send>>;
+/// A call on its way.
+type Running = Pin<Box<dyn Future<Output = Response<ReplyBody>> + Send>>;
 
 /// Every service. Cheap to clone.
 #[derive(Clone)]
@@ -91,11 +92,7 @@ impl Services {
     }
 
     /// Answers a request that came over HTTP/2 from `remote` (`None` for a unix socket).
-    pub fn call<B>(
-        &self,
-        remote: Option<SocketAddr>,
-        request: Request<B>,
-    ) -> impl Future<Output = Response<ReplyBody>> + Send + use<B>
+    pub fn call<B>(&self, remote: Option<SocketAddr>, request: Request<B>) -> Running
     where
         B: Body<Data = Bytes> + Unpin + Send + 'static,
     {
@@ -124,7 +121,7 @@ impl Services {
         refuse(Status::unimplemented(text))
     }
 
-    fn run<B>(&self, rpc: Rpc, call: Call<B>) -> Reply
+    fn run<B>(&self, rpc: Rpc, call: Call<B>) -> Running
     where
         B: Body<Data = Bytes> + Unpin + Send + 'static,
     {

@@ -8,13 +8,15 @@ use jiff::Zoned;
 use prost::Message;
 use tonic::Status;
 
+use super::kv::RangeReply;
 use super::wire::Context;
 use crate::logging::GoDuration;
 use crate::metrics;
+use crate::mvcc::EncodedRange;
 use crate::pb::etcdserverpb::response_op::Response;
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    TxnRequest, TxnResponse,
+    ResponseHeader, TxnRequest, TxnResponse,
 };
 use crate::pb::text::Redacted;
 
@@ -126,13 +128,13 @@ pub(super) fn other<R>(_: Bytes, _: Option<&R>) -> Sizes {
     Sizes::default()
 }
 
-pub(super) fn range(request: Bytes, reply: Option<&RangeResponse>) -> Sizes {
+pub(super) fn range(request: Bytes, reply: Option<&RangeReply>) -> Sizes {
     let request = RangeRequest::decode(request).unwrap_or_default();
     Sizes {
         requests: 0,
         request_bytes: bytes(Some(&request)),
-        responses: reply.map_or(0, |reply| reply.count),
-        response_bytes: bytes(reply),
+        responses: reply.map_or(0, |reply| reply.range.count),
+        response_bytes: reply.map_or(0, |reply| reply.encoded_len() as i64),
         content: Redacted(&request).to_string(),
     }
 }
@@ -185,10 +187,18 @@ pub(super) fn log_range(
     took: Duration,
     expected: Duration,
     request: &RangeRequest,
-    result: &Result<RangeResponse, Status>,
+    result: &Result<EncodedRange, Status>,
 ) {
-    let response = result.as_ref().map(|response| {
-        let (count, bytes) = (response.kvs.len(), response.encoded_len());
+    let response = result.as_ref().map(|range| {
+        let header = ResponseHeader {
+            revision: range.revision,
+            ..ResponseHeader::default()
+        };
+        let first = RangeResponse {
+            header: Some(header),
+            ..RangeResponse::default()
+        };
+        let (count, bytes) = (range.pairs, first.encoded_len() + range.fields.len());
         format!("range_response_count:{count} size:{bytes}")
     });
     log_read(

@@ -256,6 +256,20 @@ fn create(key: &str, start_revision: i64) -> WatchCreateRequest {
 }
 
 #[test]
+fn a_call_on_its_way_takes_little_memory() {
+    run(async |world| {
+        for method in ["KV/Range", "KV/Put", "KV/Txn", "Lease/LeaseGrant"] {
+            let (_, receiver) = mpsc::unbounded_channel();
+            let http = Request::post(format!("/etcdserverpb.{method}"))
+                .header("content-type", "application/grpc");
+            let http = http.body(Sent(receiver)).unwrap();
+            let bytes = size_of_val(&*world.services.call(None, http));
+            assert!(bytes <= 2_048, "{method}: {bytes} bytes");
+        }
+    });
+}
+
+#[test]
 fn unary_calls_are_answered_refused_and_counted() {
     run(async |world| {
         let counters = crate::metrics::global()

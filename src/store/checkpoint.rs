@@ -15,6 +15,9 @@ use super::schema::{
 };
 use crate::types::Revision;
 
+/// Bytes appended in one run. The database keeps a run in memory until it ends, besides its pages.
+const RUN_BYTES: u64 = 256 * 1024;
+
 /// A transaction, and what it does to the size of the content.
 pub(super) struct Transaction<'a> {
     database: &'a Database,
@@ -63,7 +66,10 @@ impl<'a> Transaction<'a> {
         let changes = checkpoint.changes.iter().flat_map(|batch| batch.iter());
         // What is removed again by the same checkpoint is never written.
         let kept = changes.filter(|change| removed.binary_search(&change.row.revision).is_err());
-        self.append(|appender| appender.push_changes(kept))?;
+        let mut kept = kept.peekable();
+        while kept.peek().is_some() {
+            self.append(|appender| appender.push_changes(&mut kept))?;
+        }
         self.remove(&removed)?;
         let mut writes = latest_writes(&checkpoint.buckets);
         let meta = [
@@ -183,11 +189,15 @@ impl Appender<'_> {
         Ok(())
     }
 
+    /// Appends changes until the run is long enough.
     fn push_changes<'a>(
         &mut self,
-        changes: impl Iterator<Item = &'a Change>,
+        changes: &mut impl Iterator<Item = &'a Change>,
     ) -> Result<(), StoreError> {
-        for Change { row, record, .. } in changes {
+        while self.appended_bytes < RUN_BYTES {
+            let Some(Change { row, record, .. }) = changes.next() else {
+                break;
+            };
             self.push_row(row, record)?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -17,6 +17,8 @@ const SHARDS: usize = 16;
 const CACHED_RECORD_OVERHEAD_BYTES: usize = 96;
 /// Records looked up under one lock: bounds how long a reader of many can hold up a push.
 const LOOKUP_RECORDS: usize = 128;
+/// Bytes copied under one lock, but for the last record.
+const LOOKUP_BYTES: usize = 256 * 1024;
 
 /// Where records that left memory are read.
 pub trait RevisionSource: Send + Sync {
@@ -61,7 +63,7 @@ struct Shard {
 
 struct Cached {
     record: Bytes,
-    read: bool,
+    read: AtomicBool,
 }
 
 impl Values {
@@ -114,8 +116,8 @@ impl Values {
 
     /// The record of a revision; `None` when it never existed or compaction removed it.
     pub fn record(&self, revision: Revision) -> Result<Option<Bytes>, StoreError> {
-        if let Some(record) = self.recent.read().record(revision) {
-            return Ok(Some(record));
+        if let Some(record) = self.recent.read().get(revision) {
+            return Ok(Some(record.clone()));
         }
         if let Some(record) = self.cached(revision) {
             return Ok(Some(record));
@@ -141,7 +143,7 @@ impl Values {
         let mut missing = Vec::new();
         for some in revisions.chunks(LOOKUP_RECORDS) {
             let recent = self.recent.read();
-            records.extend(some.iter().map(|&one| recent.record(one)));
+            records.extend(some.iter().map(|&one| recent.get(one).cloned()));
         }
         for (at, record) in records.iter_mut().enumerate() {
             if record.is_none() {
@@ -162,6 +164,54 @@ impl Values {
             records[at] = record;
         }
         Ok(records)
+    }
+
+    /// Shows the records of many revisions in the order given; answers the first revision that has none, at which it
+    /// stops. What is in memory is shown where it is; a record that must be read from the source may displace others
+    /// in the cache.
+    pub fn visit(
+        &self,
+        revisions: &[Revision],
+        mut show: impl FnMut(&[u8]),
+    ) -> Result<Option<Revision>, StoreError> {
+        let mut rest = revisions;
+        while let Some(seen) = self.visit_in_memory(rest, &mut show) {
+            rest = &rest[seen..];
+        }
+        for (record, &revision) in self.records(rest, true)?.iter().zip(rest) {
+            match record {
+                Some(record) => show(record),
+                None => return Ok(Some(revision)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Shows some of the first records; `None` if the very first is not in memory.
+    fn visit_in_memory(
+        &self,
+        revisions: &[Revision],
+        show: &mut impl FnMut(&[u8]),
+    ) -> Option<usize> {
+        let recent = self.recent.read();
+        let shards = self.shards.each_ref().map(|shard| shard.lock());
+        // All are looked up before the first is shown: look-ups wait for memory, and so wait together.
+        let mut found: [&[u8]; LOOKUP_RECORDS] = [&[]; LOOKUP_RECORDS];
+        let (mut count, mut bytes) = (0, 0);
+        for (slot, &revision) in found.iter_mut().zip(revisions) {
+            let cached = || shards[shard_of(revision)].get(revision);
+            let Some(record) = recent.get(revision).or_else(cached) else {
+                break;
+            };
+            *slot = record;
+            count += 1;
+            bytes += record.len();
+            if bytes >= LOOKUP_BYTES {
+                break;
+            }
+        }
+        found[..count].iter().for_each(|record| show(record));
+        (count > 0).then_some(count)
     }
 
     /// Compaction up to `revision` begins to remove rows and records.
@@ -212,14 +262,11 @@ impl Values {
     }
 
     fn shard(&self, revision: Revision) -> &Mutex<Shard> {
-        &self.shards[(revision.main as usize).wrapping_add(revision.sub as usize) % SHARDS]
+        &self.shards[shard_of(revision)]
     }
 
     fn cached(&self, revision: Revision) -> Option<Bytes> {
-        let mut shard = self.shard(revision).lock();
-        let cached = shard.records.get_mut(&revision)?;
-        cached.read = true;
-        Some(cached.record.clone())
+        self.shard(revision).lock().get(revision).cloned()
     }
 
     fn cache(&self, revision: Revision, record: &Bytes) {
@@ -229,17 +276,16 @@ impl Values {
     }
 }
 
+fn shard_of(revision: Revision) -> usize {
+    (revision.main as usize).wrapping_add(revision.sub as usize) % SHARDS
+}
+
 impl Recent {
-    fn record(&self, revision: Revision) -> Option<Bytes> {
-        let batch = self
-            .batches
-            .get(usize::try_from(revision.main - self.base).ok()?)?;
-        Some(
-            batch
-                .get(usize::try_from(revision.sub).ok()?)?
-                .record
-                .clone(),
-        )
+    fn get(&self, revision: Revision) -> Option<&Bytes> {
+        let main = usize::try_from(revision.main - self.base).ok()?;
+        let batch = self.batches.get(main)?;
+        let change = batch.get(usize::try_from(revision.sub).ok()?)?;
+        Some(&change.record)
     }
 
     fn rows(&self, from: i64, to: i64, limit_rows: usize) -> (i64, Vec<RevisionRow>) {
@@ -257,6 +303,12 @@ impl Recent {
 }
 
 impl Shard {
+    fn get(&self, revision: Revision) -> Option<&Bytes> {
+        let cached = self.records.get(&revision)?;
+        cached.read.store(true, Ordering::Relaxed);
+        Some(&cached.record)
+    }
+
     fn insert(&mut self, revision: Revision, record: Bytes, bytes_max: usize) {
         let cost = record.len() + CACHED_RECORD_OVERHEAD_BYTES;
         if cost > bytes_max || self.records.contains_key(&revision) {
@@ -266,7 +318,7 @@ impl Shard {
             revision,
             Cached {
                 record,
-                read: false,
+                read: AtomicBool::new(false),
             },
         );
         self.queue.push_back(revision);
@@ -276,8 +328,7 @@ impl Shard {
                 break;
             };
             match self.records.get_mut(&oldest) {
-                Some(cached) if cached.read => {
-                    cached.read = false;
+                Some(cached) if cached.read.swap(false, Ordering::Relaxed) => {
                     self.queue.push_back(oldest);
                 }
                 Some(cached) => {
@@ -375,6 +426,41 @@ mod tests {
     }
 
     #[test]
+    fn a_visit_shows_every_record_in_order_and_stops_at_the_first_that_is_missing() {
+        let values = Values::new(Some(Arc::new(Disk)), 2, 1 << 20);
+        for main in 3..=300 {
+            values.push(change(main));
+        }
+        values.durable(3);
+        let visit = |mains: &[i64]| {
+            let revisions: Vec<_> = mains.iter().map(|&main| Revision::new(main, 0)).collect();
+            let mut texts = Vec::new();
+            let missing = values.visit(&revisions, |record| {
+                texts.push(String::from_utf8(record.to_vec()).unwrap());
+            });
+            (texts, missing.unwrap().map(|revision| revision.main))
+        };
+        let (texts, missing) = visit(&[6, 3, 2, 300, 4]);
+        assert_eq!(
+            texts,
+            ["memory 6", "memory 3", "disk 2", "memory 300", "memory 4"]
+        );
+        assert_eq!(missing, None);
+        let (texts, missing) = visit(&[5, 2, 301, 6]);
+        assert_eq!((texts.len(), missing), (2, Some(301)));
+        let all: Vec<_> = (4..=300).rev().collect();
+        let (texts, missing) = visit(&all);
+        assert_eq!(missing, None);
+        assert!(
+            texts
+                .iter()
+                .zip(&all)
+                .all(|(text, main)| *text == format!("memory {main}"))
+        );
+        assert_eq!(texts.len(), all.len());
+    }
+
+    #[test]
     fn rows_join_disk_and_memory_without_gap_or_repeat() {
         let values = Values::new(Some(Arc::new(Disk)), 2, 0);
         for main in 3..=6 {
@@ -398,7 +484,7 @@ mod tests {
         for main in 0..3 {
             shard.insert(Revision::new(main, 0), Bytes::from(vec![0; 10]), bytes_max);
         }
-        shard.records.get_mut(&Revision::new(0, 0)).unwrap().read = true;
+        assert!(shard.get(Revision::new(0, 0)).is_some());
         shard.insert(Revision::new(3, 0), Bytes::from(vec![0; 10]), bytes_max);
         assert!(shard.bytes <= bytes_max);
         assert!(shard.records.contains_key(&Revision::new(0, 0)));

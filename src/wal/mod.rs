@@ -19,7 +19,7 @@
 //! - After a failed write or sync the log takes nothing more: nobody knows what is on disk.
 //!
 //! One thread owns a [`Wal`]. Deliberately absent: clocks and metrics (the caller times its calls), threads
-//! (a segment is cut inside `sync`; its space is reserved, not written), and any knowledge of raft.
+//! (a segment is cut inside `sync`; its space is reserved, and written only a little ahead), and any knowledge of raft.
 
 mod decoder;
 mod error;

@@ -267,6 +267,11 @@ impl DiskFile for SimulatedFile {
         })
     }
 
+    fn prepare(&self, offset: u64, bytes: usize) -> io::Result<bool> {
+        self.write_at(&vec![0; bytes], offset)?;
+        Ok(true)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.call(|tree| {
             tree.file(self.inode)?.sync();

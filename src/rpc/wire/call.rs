@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 use super::head::{Head, refuse};
 use super::messages::{Messages, decode_reason};
-use super::reply::{Outgoing, ReplyBody, Source, SourceBody};
+use super::reply::{Outgoing, Reply, ReplyBody, Source, SourceBody};
 use crate::metrics::{GrpcCode, GrpcMethod};
 
 /// The text of a deadline that passed.
@@ -135,7 +135,7 @@ pub(in crate::rpc) async fn unary<B, Q, R>(
 where
     B: Body<Data = Bytes> + Unpin,
     Q: Message + Default,
-    R: Message,
+    R: Reply,
 {
     let deadline = call.deadline();
     let mut kept = Bytes::new();
@@ -148,13 +148,17 @@ where
         })?;
         handler(&call.context, request).await
     };
-    let result = match deadline {
-        None => run.await,
-        Some(deadline) => tokio::select! {
-            biased;
-            result = run => result,
-            () = deadline => Err(Status::deadline_exceeded(DEADLINE_EXCEEDED)),
-        },
+    let result = {
+        // Pinned here, it is not moved, and so kept only once in what the call takes of memory.
+        let mut run = std::pin::pin!(run);
+        match deadline {
+            None => run.as_mut().await,
+            Some(deadline) => tokio::select! {
+                biased;
+                result = run.as_mut() => result,
+                () = deadline => Err(Status::deadline_exceeded(DEADLINE_EXCEEDED)),
+            },
+        }
     };
     log(
         &call.context,
@@ -167,7 +171,7 @@ where
         Ok(reply) => {
             call.counted.code = Code::Ok;
             let mut out = Outgoing::new(call.head.gzip, call.counted.method);
-            out.message(&reply);
+            reply.write_to(&mut out);
             respond(call.head, ReplyBody::unary(out))
         }
         Err(status) => {

@@ -22,4 +22,4 @@ pub use fuzz::read_messages;
 pub(super) use head::{check, refuse};
 pub(super) use messages::Messages;
 pub use reply::ReplyBody;
-pub(super) use reply::{Outgoing, Source};
+pub(super) use reply::{Outgoing, Reply, Source};

@@ -18,6 +18,21 @@ use crate::metrics::GrpcMethod;
 /// Bytes after which a stream's messages go out even though more are ready.
 const PIECE_BYTES: usize = 32 * 1024;
 
+/// Bytes below which a copy costs less than a frame of their own.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
+
+/// What answers a call with one reply.
+pub(in crate::rpc) trait Reply {
+    /// Writes the message to `out`, which is empty.
+    fn write_to(self, out: &mut Outgoing);
+}
+
+impl<M: Message> Reply for M {
+    fn write_to(self, out: &mut Outgoing) {
+        out.message(&self);
+    }
+}
+
 /// What a streaming call has to say.
 pub(in crate::rpc) trait Source: Send {
     /// Writes the messages that are ready to `out`, until it is full. Ready when the call is over; pending when
@@ -33,6 +48,8 @@ pub(in crate::rpc) trait Source: Send {
 /// Encoded messages on their way out.
 pub(in crate::rpc) struct Outgoing {
     bytes: BytesMut,
+    /// The end of the message in `bytes`.
+    rest: Option<Bytes>,
     gzip: bool,
     method: &'static GrpcMethod,
 }
@@ -41,6 +58,7 @@ impl Outgoing {
     pub(super) fn new(gzip: bool, method: &'static GrpcMethod) -> Self {
         Self {
             bytes: BytesMut::new(),
+            rest: None,
             gzip,
             method,
         }
@@ -54,6 +72,22 @@ impl Outgoing {
     /// Adds a message.
     pub(in crate::rpc) fn message(&mut self, message: &impl Message) {
         self.encoded(message.encoded_len(), |buffer| message.encode_raw(buffer));
+    }
+
+    /// Writes a message, the only one, whose last fields are encoded already.
+    pub(in crate::rpc) fn only(&mut self, first: &impl Message, rest: Bytes) {
+        let length = first.encoded_len() + rest.len();
+        if self.gzip || rest.len() < COPIED_BYTES_MAX {
+            return self.encoded(length, |buffer| {
+                first.encode_raw(buffer);
+                buffer.put_slice(&rest);
+            });
+        }
+        self.method.sent(length);
+        self.bytes.put_u8(0);
+        self.bytes.put_u32(length as u32);
+        first.encode_raw(&mut self.bytes);
+        self.rest = Some(rest);
     }
 
     /// Adds a message of `length` bytes that `write` writes.
@@ -101,6 +135,7 @@ enum Kind {
     /// One message, then the status.
     Unary {
         message: Option<Bytes>,
+        rest: Option<Bytes>,
         trailers: Option<HeaderMap>,
     },
     /// Messages, then the status.
@@ -115,6 +150,7 @@ impl ReplyBody {
     pub(super) fn unary(mut out: Outgoing) -> Self {
         Self(Kind::Unary {
             message: out.take(),
+            rest: out.rest,
             trailers: Some(trailers(&Status::ok(""))),
         })
     }
@@ -146,8 +182,12 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.0 {
             Kind::Empty => Poll::Ready(None),
-            Kind::Unary { message, trailers } => {
-                let next = message.take().map(Frame::data);
+            Kind::Unary {
+                message,
+                rest,
+                trailers,
+            } => {
+                let next = message.take().or_else(|| rest.take()).map(Frame::data);
                 Poll::Ready(
                     next.or_else(|| trailers.take().map(Frame::trailers))
                         .map(Ok),

@@ -105,15 +105,15 @@ fn is_power_cut(error: &WalError) -> bool {
 }
 
 /// Creates or opens the log as a starting process does.
-fn start(disk: &SimulatedDisk, model: &mut Model) -> Result<Wal, WalError> {
+fn start(disk: &SimulatedDisk, options: Options, model: &mut Model) -> Result<Wal, WalError> {
     if !exists(disk, dir())? {
         assert!(!model.created, "a log that was created is gone");
-        let wal = Wal::create(shared(disk), dir(), METADATA, SMALL)?;
+        let wal = Wal::create(shared(disk), dir(), METADATA, options)?;
         model.created = true;
         return Ok(wal);
     }
     let at = model.start();
-    let (wal, recovered) = Wal::open(shared(disk), dir(), &at, SMALL)?;
+    let (wal, recovered) = Wal::open(shared(disk), dir(), &at, options)?;
     model.created = true;
     assert_eq!(recovered.metadata, METADATA);
     model.recovered(&recovered, at.index);
@@ -189,13 +189,18 @@ fn work(wal: &mut Wal, model: &mut Model, random: &mut SmallRng) -> Result<(), W
 fn run(seed: u64, cuts: &mut Cuts) -> usize {
     let mut random = SmallRng::seed_from_u64(seed);
     let (disk, mut model) = (disk(), Model::default());
+    // A segment of more than a block is prepared in part.
+    let options = Options {
+        segment_bytes: [4_096, 12_288][seed as usize % 2],
+        ..SMALL
+    };
     for _ in 0..CUTS {
         let calls = match random.random_range(0..3) {
             0 => 20,
             _ => 150,
         };
         disk.fail_after(random.random_range(0..calls), Fault::PowerCut);
-        let started = start(&disk, &mut model);
+        let started = start(&disk, options, &mut model);
         let hit = match &started {
             Err(_) => &mut cuts.start,
             Ok(_) => &mut cuts.work,
@@ -209,7 +214,7 @@ fn run(seed: u64, cuts: &mut Cuts) -> usize {
         }
         disk.crash(random.random());
     }
-    let result = start(&disk, &mut model);
+    let result = start(&disk, options, &mut model);
     result.unwrap_or_else(|error| panic!("seed {seed}: unbootable: {error}"));
     model.synced
 }

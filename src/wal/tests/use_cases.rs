@@ -318,6 +318,36 @@ fn missing_segments_are_named() {
 }
 
 #[test]
+fn small_syncs_find_their_space_prepared() {
+    let disk = disk();
+    let options = Options {
+        segment_bytes: 1 << 20,
+        sync: true,
+    };
+    let mut wal = Wal::create(shared(&disk), dir(), METADATA, options).unwrap();
+    let mut calls_of = |from: u64, to: u64, bytes: usize| {
+        let before = disk.calls();
+        for index in from..to {
+            wal.append(None, &[entry(1, index, vec![1; bytes])])
+                .unwrap();
+            wal.sync().unwrap();
+        }
+        disk.calls() - before
+    };
+    let written = 200 * 1_024;
+    let prepared = calls_of(1, 201, 1_000) - 2 * 200;
+    assert!((3..=written / 65_536 + 1).contains(&prepared), "{prepared}");
+    assert_eq!(calls_of(201, 205, 100_000), 2 * 4, "large syncs are not");
+    assert_eq!(calls_of(205, 206, 10), 3, "small ones behind them are");
+    drop(wal);
+    let (mut wal, _) = Wal::open(shared(&disk), dir(), &WalSnapshot::default(), options).unwrap();
+    let before = disk.calls();
+    wal.append(None, &[entry(1, 206, "x")]).unwrap();
+    wal.sync().unwrap();
+    assert_eq!(disk.calls() - before, 3, "and the first one after a start");
+}
+
+#[test]
 fn it_works_on_the_file_system() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("wal");
