@@ -8,7 +8,9 @@ DATA_DIR ?= default.etcd
 ETCD ?=
 SEEDS ?= 1000
 KILLS ?= 300
+CUTS ?= 10000
 FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= $(notdir $(wildcard fuzz/corpus/*))
 
 BINARIES = etcd etcdctl etcdutl
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
@@ -31,7 +33,7 @@ FISH_COMPLETION_DIR ?= $(PREFIX)/share/fish/vendor_completions.d
 # yes: also what systemd 254 and newer understands.
 SYSTEMD_254 ?= no
 
-.PHONY: help run build release test lint fmt sim crash fuzz bench diff install ci packages lab-test clean
+.PHONY: help run build release test lint fmt sim crash power-cuts bit-flips fuzz bench diff install ci packages lab-test clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -66,12 +68,21 @@ crash: deps
 	$(CARGO) build --release --bin etcd
 	$(CARGO) test --quiet --test crash -- --kills $(KILLS) --writers 64 --binary $(RELEASE)/etcd
 
-## fuzz       fuzz every decoder for $(FUZZ_SECONDS) s; needs a nightly compiler and cargo-fuzz
+## power-cuts cut the power $(CUTS) times under the log and the database; what was synced must be there
+power-cuts: deps
+	POWER_CUTS=$(CUTS) $(CARGO) test --quiet --lib power_cut -- --nocapture
+
+## bit-flips  flip every bit of a small log and a small database; it must be harmless or refused
+bit-flips: deps
+	FLIP_EVERY=1 $(CARGO) test --quiet --lib every_flipped_bit -- --nocapture
+
+## fuzz       fuzz every decoder for $(FUZZ_SECONDS) s; needs a nightly toolchain
 fuzz: deps
-	for target in $(notdir $(wildcard fuzz/corpus/*)); do \
+	@packaging/deps fuzz
+	for target in $(FUZZ_TARGETS); do \
 		mkdir -p fuzz/target/found/$$target && \
 		$(CARGO) +nightly fuzz run --sanitizer none $$target fuzz/target/found/$$target fuzz/corpus/$$target -- \
-			-max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=30 || exit 1; \
 	done
 
 ## bench      measure against ETCD=path in turn on this disk; without it only ours

@@ -9,7 +9,7 @@ pub mod client;
 pub mod config;
 pub mod ctl;
 pub mod disk;
-#[doc(hidden)]
+#[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod http;
 pub mod lease;

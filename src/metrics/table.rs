@@ -90,7 +90,7 @@ families! {
     put_bytes: Gauge = Gauge::new(), "etcd_debugging_mvcc_total_put_size_in_bytes", "Bytes of keys and values put.";
     watch_streams: Gauge = Gauge::new(), "etcd_debugging_mvcc_watch_stream_total", "Open watch streams.";
     watchers: Gauge = Gauge::new(), "etcd_debugging_mvcc_watcher_total", "Watchers.";
-    alarms: Labelled<Gauge> = Labelled::new(&["alarm_type", "server_id"], Gauge::new), "etcd_debugging_server_alarms", "Activations of an alarm less its deactivations.";
+    alarms: Labelled<Gauge> = Labelled::new(&["alarm_type", "server_id"], Gauge::new), "etcd_debugging_server_alarms", "1 while the alarm is raised, 0 once it is disarmed.";
     lease_expired: Counter = Counter::new(), "etcd_debugging_server_lease_expired_total", "Leases that ran out.";
     watch_loop_control: Histogram = Histogram::new(MILLISECONDS), "etcd_debugging_server_watch_send_loop_control_stream_duration_seconds", "Time to send a watch stream's control reply.";
     watch_loop_progress: Histogram = Histogram::new(MILLISECONDS), "etcd_debugging_server_watch_send_loop_progress_duration_seconds", "Time to send a watch stream's progress notices.";

@@ -18,7 +18,7 @@ use super::wal_loop::{WalTask, WalWrite};
 use super::{Failure, NodeError, lines};
 use crate::metrics;
 use crate::pb::raftpb::{ConfChange, ConfState, Entry, Message};
-use crate::raft::{Core, LineLevel, LogLine, Output, ProposalRefused, SoftState, Write};
+use crate::raft::{Core, LineKind, LineLevel, LogLine, Output, ProposalRefused, SoftState, Write};
 
 /// Inputs taken before raft is asked what to do about them.
 const INPUTS_PER_ROUND_MAX: usize = 512;
@@ -449,14 +449,14 @@ fn answer(reply: Option<super::pending::Reply>, error: NodeError) {
 }
 
 fn log(line: &LogLine) {
-    match line.level {
-        LineLevel::Info if line.text.contains(" elected leader ") => {
+    match (line.kind, line.level) {
+        (LineKind::NewLeader, _) => {
             let message_id = crate::logging::message_id::LEADER_CHANGED;
             tracing::info!(target: "raft", message_id, "{}", line.text);
         }
-        LineLevel::Info => tracing::info!(target: "raft", "{}", line.text),
-        LineLevel::Warn => tracing::warn!(target: "raft", "{}", line.text),
-        LineLevel::Error => tracing::error!(target: "raft", "{}", line.text),
+        (_, LineLevel::Info) => tracing::info!(target: "raft", "{}", line.text),
+        (_, LineLevel::Warn) => tracing::warn!(target: "raft", "{}", line.text),
+        (_, LineLevel::Error) => tracing::error!(target: "raft", "{}", line.text),
     }
 }
 

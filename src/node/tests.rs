@@ -169,3 +169,39 @@ fn a_physical_compaction_answers_when_history_is_gone() {
             .unwrap();
     });
 }
+
+/// What a restart reads is bounded in bytes, however few the entries.
+#[test]
+fn the_log_is_marked_after_so_many_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        snapshot_entries: u64::MAX / 2,
+        ..settings(directory.path())
+    };
+    let wal_dir = settings.wal_dir.clone();
+    let marks = || {
+        let marks = crate::wal::valid_snapshots(&crate::disk::RealDisk, &wal_dir).unwrap();
+        marks.iter().map(|mark| mark.index).collect::<Vec<_>>()
+    };
+    runtime().block_on(async {
+        let mut running = start(settings).unwrap();
+        running.spawn_tasks();
+        running.published().await;
+        let value = "x".repeat(1_000_000);
+        let mut before = 0;
+        for (megabytes, marked) in [(15, false), (3, true)] {
+            for _ in 0..megabytes {
+                running.handle.propose(put("key", &value)).await.unwrap();
+            }
+            running.handle.flush().await.unwrap();
+            // The mark comes before whatever is written after the checkpoint.
+            running.handle.propose(put("key", "x")).await.unwrap();
+            let is_new = marks().iter().any(|&mark| mark > before);
+            assert_eq!(is_new, marked, "{:?} after {before}", marks());
+            before = running.handle.status().applied_index;
+        }
+        tokio::task::spawn_blocking(move || running.stop())
+            .await
+            .unwrap();
+    });
+}

@@ -24,11 +24,22 @@ pub enum LineLevel {
     Error,
 }
 
+/// What a line is about, where that is more than its text to someone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineKind {
+    /// Anything.
+    General,
+    /// The member follows another leader than before.
+    NewLeader,
+}
+
 /// One line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
     /// Its level.
     pub level: LineLevel,
+    /// Its kind.
+    pub kind: LineKind,
     /// Its text, the member's id included.
     pub text: String,
 }
@@ -77,6 +88,10 @@ impl Lines {
     /// `raft.node: <id> elected leader …` and its kin.
     pub(super) fn leader(&self, before: u64, now: u64, term: u64) {
         let id = self.id;
+        let kind = match now {
+            0 => LineKind::General,
+            _ => LineKind::NewLeader,
+        };
         let text = match (before, now) {
             (before, 0) => format!("raft.node: {id:x} lost leader {before:x} at term {term}"),
             (0, now) => format!("raft.node: {id:x} elected leader {now:x} at term {term}"),
@@ -84,11 +99,19 @@ impl Lines {
                 "raft.node: {id:x} changed leader from {before:x} to {now:x} at term {term}"
             ),
         };
-        self.push(LineLevel::Info, text);
+        self.lock().push(LogLine {
+            level: LineLevel::Info,
+            kind,
+            text,
+        });
     }
 
     pub(super) fn push(&self, level: LineLevel, text: String) {
-        self.lock().push(LogLine { level, text });
+        self.lock().push(LogLine {
+            level,
+            kind: LineKind::General,
+            text,
+        });
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<LogLine>> {
@@ -384,14 +407,24 @@ mod tests {
             learners: vec![12],
             ..ConfState::default()
         });
-        let texts: Vec<_> = lines.take().into_iter().map(|line| line.text).collect();
+        let lines = lines.take();
+        let lines: Vec<_> = lines.iter().map(|line| (line.kind, &*line.text)).collect();
         assert_eq!(
-            texts,
+            lines,
             [
-                "raft.node: a elected leader b at term 2",
-                "raft.node: a changed leader from b to a at term 3",
-                "raft.node: a lost leader a at term 3",
-                "a switched to configuration voters=(a b) learners=(c)",
+                (
+                    LineKind::NewLeader,
+                    "raft.node: a elected leader b at term 2"
+                ),
+                (
+                    LineKind::NewLeader,
+                    "raft.node: a changed leader from b to a at term 3"
+                ),
+                (LineKind::General, "raft.node: a lost leader a at term 3"),
+                (
+                    LineKind::General,
+                    "a switched to configuration voters=(a b) learners=(c)"
+                ),
             ]
         );
     }

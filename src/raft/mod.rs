@@ -57,7 +57,7 @@ mod scripts;
 pub use conf_change::ConfChangeRefused;
 pub use config::Config;
 pub use core::{Core, ProposalRefused};
-pub use lines::{LineLevel, LogLine};
+pub use lines::{LineKind, LineLevel, LogLine};
 pub use output::{
     MemberProgress, Output, ReadReady, ReplicationState, Role, SoftState, Status, Write,
 };

@@ -31,5 +31,5 @@ mod tests;
 pub use routes::Services;
 pub use server::Limits;
 pub use wire::ReplyBody;
-#[doc(hidden)]
+#[cfg(any(test, feature = "fuzz"))]
 pub use wire::read_messages;

@@ -7,6 +7,7 @@ use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::kv_client::KvClient;
 use pb::lease_client::LeaseClient;
 use pb::maintenance_client::MaintenanceClient;
+use pb::range_request::SortTarget;
 use pb::request_op::Request as Op;
 use pb::response_op::Response as Answer;
 use pb::watch_create_request::FilterType;
@@ -395,25 +396,19 @@ impl Server {
         }
     }
 
-    /// A stream's chunks may differ in size; what they add up to may not.
+    /// The chunks of a stream, as etcd cuts them.
     async fn range_stream(&mut self, request: &pb::RangeRequest) -> String {
         let mut stream = match self.kv.range_stream(request.clone()).await {
             Ok(stream) => stream.into_inner(),
             Err(status) => return text::<()>(Err(status)),
         };
-        let mut whole = pb::RangeResponse::default();
+        let mut chunks = Vec::new();
         loop {
             match stream.message().await {
-                Ok(Some(chunk)) => {
-                    let chunk = chunk.range_response.unwrap_or_default();
-                    whole.kvs.extend(chunk.kvs);
-                    whole.header = chunk.header.or(whole.header);
-                    whole.count = chunk.count;
-                    whole.more = chunk.more;
-                }
+                Ok(Some(chunk)) => chunks.push(chunk.range_response.unwrap_or_default()),
                 Ok(None) => {
-                    settle_stream(request, &mut whole);
-                    return text(Ok(Response::new(whole)));
+                    settle_stream(request, &mut chunks);
+                    return without_ids(&format!("{chunks:?}"));
                 }
                 Err(status) => return text::<()>(Err(status)),
             }
@@ -467,25 +462,77 @@ fn without_ids(text: &str) -> String {
     text
 }
 
-/// etcd's sort leaves equal elements in any order, so the order among them is taken out; with a limit even
-/// which of them are there.
+/// Go's sort keeps the order of equal elements while there are no more than so many.
+const STABLE_SORT_KEYS: i64 = 12;
+
+/// etcd's sort leaves more equal elements than that in any order, so the order among them is taken out; with a
+/// limit even which of the last ones are there.
 fn settle(request: &pb::RangeRequest, reply: &mut pb::RangeResponse) {
-    if request.sort_target == pb::range_request::SortTarget::Key as i32 {
-        return;
+    // With no order given, etcd sorts what the limit leaves and one more.
+    let cut_first = request.limit > 0
+        && request.sort_order == pb::range_request::SortOrder::None as i32
+        && !has_filters(request);
+    let sorted = match cut_first {
+        true => reply.count.min(request.limit + 1),
+        false => reply.count,
+    };
+    if sorted > STABLE_SORT_KEYS {
+        settle_ties(request, reply);
     }
-    if request.limit > 0 {
-        reply.kvs.clear();
-    }
-    reply.kvs.sort_by_key(|kv| kv.fields().key);
 }
 
-/// Each chunk is sorted by itself and the next one begins behind its last key: with equal elements even how many
-/// keys come is left open, but in a stream of one chunk, which is what a negative limit makes.
-fn settle_stream(request: &pb::RangeRequest, whole: &mut pb::RangeResponse) {
-    settle(request, whole);
-    if request.sort_target != pb::range_request::SortTarget::Key as i32 && request.limit >= 0 {
-        whole.kvs.clear();
-        (whole.count, whole.more) = (0, false);
+fn settle_ties(request: &pb::RangeRequest, reply: &mut pb::RangeResponse) {
+    let target = request.sort_target();
+    let element = |kv: &etcd::pb::KeyValue| {
+        let fields = kv.fields();
+        match target {
+            SortTarget::Key => (0, fields.key),
+            SortTarget::Version => (fields.version, Bytes::new()),
+            SortTarget::Create => (fields.create_revision, Bytes::new()),
+            SortTarget::Mod => (fields.mod_revision, Bytes::new()),
+            // Not told with `keys_only`: all seem equal then.
+            SortTarget::Value => (0, fields.value),
+        }
+    };
+    if reply.more
+        && let Some(last) = reply.kvs.last().map(element)
+    {
+        while reply.kvs.last().map(element).as_ref() == Some(&last) {
+            reply.kvs.pop();
+        }
+    }
+    for equal in reply.kvs.chunk_by_mut(|a, b| element(a) == element(b)) {
+        equal.sort_by_key(|kv| kv.fields().key);
+    }
+}
+
+fn has_filters(request: &pb::RangeRequest) -> bool {
+    let bounds = [
+        request.min_mod_revision,
+        request.max_mod_revision,
+        request.min_create_revision,
+        request.max_create_revision,
+    ];
+    bounds.iter().any(|&bound| bound != 0)
+}
+
+/// Each chunk is sorted by itself and the next one begins behind its last key: after one with equal elements in any
+/// order the rest of the stream is left open, the count of keys with it.
+fn settle_stream(request: &pb::RangeRequest, chunks: &mut Vec<pb::RangeResponse>) {
+    if request.sort_target() == SortTarget::Key {
+        return;
+    }
+    let last = chunks.len().saturating_sub(1);
+    // What is sorted of a chunk that is not the last one is one more than it has.
+    let open = chunks.iter().enumerate().position(|(number, chunk)| {
+        chunk.kvs.len() as i64 + i64::from(number < last || chunk.more) > STABLE_SORT_KEYS
+    });
+    if let Some(open) = open {
+        match chunks.get_mut(open) {
+            // A negative limit makes one chunk of everything.
+            Some(only) if open == last && !only.more => settle_ties(request, only),
+            _ => chunks.truncate(open),
+        }
     }
 }
 

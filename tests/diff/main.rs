@@ -1,7 +1,7 @@
 //! The same calls to this server and to etcd; every answer must be equal in every field but ids, terms and sizes.
 //!
-//! `cargo test --test diff -- --etcd PATH [--seeds N] [--calls N] [--seed S]`. Without `--etcd` there is nothing to
-//! compare with, and the program says so and ends: a plain `cargo test` has no etcd.
+//! `cargo test --test diff -- --etcd PATH [--binary PATH] [--seeds N] [--calls N] [--seed S]`. Without `--etcd` there
+//! is nothing to compare with, and the program says so and ends: a plain `cargo test` has no etcd.
 //!
 //! A seed decides every call: ranges with every option, puts, deletes, nested transactions, compactions, leases and
 //! watchers, with provoked errors among them. At the end of a seed both histories must have the same HashKV.
@@ -23,6 +23,8 @@ use watchers::Watchers;
 
 struct Options {
     etcd: Option<PathBuf>,
+    /// This server.
+    binary: PathBuf,
     seeds: u64,
     first_seed: u64,
     calls: u64,
@@ -31,6 +33,7 @@ struct Options {
 fn options() -> Result<Options, String> {
     let mut options = Options {
         etcd: None,
+        binary: env!("CARGO_BIN_EXE_etcd").into(),
         seeds: 20,
         first_seed: 1,
         calls: 10_000,
@@ -41,6 +44,7 @@ fn options() -> Result<Options, String> {
         let number = |text: String| text.parse::<u64>().map_err(|error| error.to_string());
         match word.as_str() {
             "--etcd" => options.etcd = Some(value()?.into()),
+            "--binary" => options.binary = value()?.into(),
             "--seeds" => options.seeds = number(value()?)?,
             "--calls" => options.calls = number(value()?)?,
             "--seed" => {
@@ -69,7 +73,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let mut failed = 0;
     for seed in options.first_seed..options.first_seed + options.seeds {
-        let ours = Member::start(&["--log-level=info"]);
+        let ours = Member::start_binary(&options.binary, &["--log-level=info"]);
         let theirs = Member::start_binary(etcd, &["--log-level=info"]);
         match runtime.block_on(compare(&ours, &theirs, seed, options.calls)) {
             Ok(compared) => println!("seed {seed}: {compared} answers equal"),

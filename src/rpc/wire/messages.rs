@@ -1,6 +1,5 @@
 //! The messages of a request.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::Read;
 use std::pin::Pin;
@@ -8,9 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use flate2::read::GzDecoder;
-use futures_util::{FutureExt, stream};
-use http_body::{Body, Frame};
-use http_body_util::StreamBody;
+use http_body::Body;
 use prost::{DecodeError, Message};
 use tonic::Status;
 
@@ -18,9 +15,6 @@ use crate::metrics::GrpcMethod;
 
 /// Compression flag and length in front of every message.
 pub(super) const FRAME_HEAD_BYTES: usize = 5;
-
-/// Larger than what a fuzzer makes, and small enough to be compressed into one of its inputs.
-const FUZZED_MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 /// Reads messages from a request's body. A message that lies in one piece of the body is not copied.
 pub(in crate::rpc) struct Messages<B> {
@@ -212,27 +206,6 @@ where
     }
 }
 
-/// The messages of a body that comes in pieces of so many bytes, as a call reads them: for the fuzzers.
-pub fn read_messages<Q: Message + Default>(
-    body: &Bytes,
-    piece_bytes: usize,
-    gzip: bool,
-) -> Vec<Result<Q, Status>> {
-    let pieces = body.chunks(piece_bytes).map(|piece| body.slice_ref(piece));
-    let frames = pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
-    let body = StreamBody::new(stream::iter(frames));
-    let path = "/etcdserverpb.KV/Put";
-    let Some(method) = crate::metrics::global().grpc.method(path) else {
-        return Vec::new();
-    };
-    let mut messages = Messages::new(body, gzip, FUZZED_MESSAGE_BYTES_MAX, method);
-    let mut read = Vec::new();
-    while let Some(Some(message)) = messages.next().now_or_never() {
-        read.push(message);
-    }
-    read
-}
-
 /// Why a message cannot be decoded, in the words of etcd's protobuf library.
 pub(super) fn decode_reason(error: &DecodeError) -> &'static str {
     // The crate tells the two apart in its text only.
@@ -246,6 +219,10 @@ pub(super) fn decode_reason(error: &DecodeError) -> &'static str {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::convert::Infallible;
+
+    use futures_util::FutureExt;
+    use http_body::Frame;
 
     use super::*;
     use crate::pb::etcdserverpb::{AuthenticateRequest, PutRequest};

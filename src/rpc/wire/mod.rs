@@ -10,13 +10,16 @@
 //! HTTP/2 itself is the listener's (hyper).
 
 mod call;
+#[cfg(any(test, feature = "fuzz"))]
+mod fuzz;
 mod head;
 mod messages;
 mod reply;
 
 pub(super) use call::{Call, Context, FromStream, Method, server_stream, stream, unary};
+#[cfg(any(test, feature = "fuzz"))]
+pub use fuzz::read_messages;
 pub(super) use head::{check, refuse};
 pub(super) use messages::Messages;
-pub use messages::read_messages;
 pub use reply::ReplyBody;
 pub(super) use reply::{Outgoing, Reply, Source};

@@ -15,12 +15,22 @@ use crate::store::*;
 
 const DIRECTORY: &str = "/member";
 /// Power cuts a life.
-const CUTS: usize = 8;
+const CUTS: u64 = 8;
 
-/// Lives to test; more with `STORE_CRASH_SEEDS`.
+/// Lives to test; as many as make `POWER_CUTS`, or 1,200, power cuts.
 fn seeds() -> u64 {
-    let seeds = std::env::var("STORE_CRASH_SEEDS").ok();
-    seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(150)
+    let cuts = std::env::var("POWER_CUTS").ok();
+    let cuts: u64 = cuts.map_or(1_200, |cuts| cuts.parse().unwrap());
+    cuts.div_ceil(CUTS)
+}
+
+/// What the power cuts hit.
+#[derive(Debug, Default)]
+struct Cuts {
+    start: u64,
+    work: u64,
+    /// The store was not being called.
+    rest: u64,
 }
 
 fn options() -> Options {
@@ -143,6 +153,7 @@ fn snapshot_of(store: &Store) -> Result<Bytes, StoreError> {
 
 #[test]
 fn no_power_cut_loses_a_checkpoint_or_leaves_half_of_one() {
+    let mut cuts = Cuts::default();
     for seed in 0..seeds() {
         let mut life = Life::new(seed);
         for _ in 0..CUTS {
@@ -152,9 +163,17 @@ fn no_power_cut_loses_a_checkpoint_or_leaves_half_of_one() {
                 _ => life.rng.random_range(0..400),
             };
             life.disk.fail_after(calls, Fault::PowerCut);
-            let ran = life.start().and_then(|mut store| life.work(&mut store, 40));
-            if ran.is_ok() {
-                life.disk.fail_never();
+            let started = life.start();
+            let hit = match &started {
+                Err(_) => &mut cuts.start,
+                Ok(_) => &mut cuts.work,
+            };
+            match started.and_then(|mut store| life.work(&mut store, 40)) {
+                Err(_) => *hit += 1,
+                Ok(()) => {
+                    life.disk.fail_never();
+                    cuts.rest += 1;
+                }
             }
             let crash_seed = life.rng.random();
             life.disk.crash(crash_seed);
@@ -164,6 +183,8 @@ fn no_power_cut_loses_a_checkpoint_or_leaves_half_of_one() {
             .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         life.work(&mut store, 5).unwrap();
     }
+    println!("database: {} power cuts: {cuts:?}", seeds() * CUTS);
+    assert!(cuts.start > seeds() && cuts.work > seeds());
 }
 
 #[test]

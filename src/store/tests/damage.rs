@@ -71,9 +71,9 @@ impl Outcomes {
 fn every_flipped_bit_is_harmless_or_refused_with_file_and_offset() {
     let (mut content, model) = sample();
     let mut outcomes = Outcomes::default();
-    // All of them with `STORE_FLIP_EVERY=1`.
-    let every = std::env::var("STORE_FLIP_EVERY").ok();
-    let every: usize = every.and_then(|every| every.parse().ok()).unwrap_or(499);
+    // All of them with `FLIP_EVERY=1`.
+    let every = std::env::var("FLIP_EVERY").ok();
+    let every: usize = every.map_or(499, |every| every.parse().unwrap());
     let mut bit = 0;
     while bit < content.len() * 8 {
         content[bit / 8] ^= 1 << (bit % 8);
@@ -81,7 +81,10 @@ fn every_flipped_bit_is_harmless_or_refused_with_file_and_offset() {
         content[bit / 8] ^= 1 << (bit % 8);
         bit += every;
     }
-    println!("{} bytes, every {every}th bit: {outcomes:?}", content.len());
+    println!(
+        "database: {} bytes, every {every}th bit: {outcomes:?}",
+        content.len()
+    );
     assert!(outcomes.harmless > 0 && outcomes.refused() > 0);
     assert_eq!(outcomes.with_offset, outcomes.refused());
 }

@@ -7,10 +7,24 @@ use rand::{Rng, SeedableRng};
 use crate::disk::Fault;
 use crate::wal::tests::*;
 
-/// Runs; each is a seed. With the cuts in each, ten thousand power cuts.
-const SEEDS: u64 = 3_400;
-/// Power cuts a run survives before it ends.
-const CUTS: usize = 3;
+/// Power cuts a run survives before it ends. A run is a seed.
+const CUTS: u64 = 3;
+
+/// Runs; as many as make `POWER_CUTS`, or ten thousand, power cuts.
+fn seeds() -> u64 {
+    let cuts = std::env::var("POWER_CUTS").ok();
+    let cuts: u64 = cuts.map_or(10_000, |cuts| cuts.parse().unwrap());
+    cuts.div_ceil(CUTS)
+}
+
+/// What the power cuts hit.
+#[derive(Debug, Default)]
+struct Cuts {
+    start: u64,
+    work: u64,
+    /// The log was not being called.
+    rest: u64,
+}
 
 #[derive(Clone, Debug)]
 enum Written {
@@ -172,7 +186,7 @@ fn work(wal: &mut Wal, model: &mut Model, random: &mut SmallRng) -> Result<(), W
     Ok(())
 }
 
-fn run(seed: u64) -> usize {
+fn run(seed: u64, cuts: &mut Cuts) -> usize {
     let mut random = SmallRng::seed_from_u64(seed);
     let (disk, mut model) = (disk(), Model::default());
     // A segment of more than a block is prepared in part.
@@ -180,20 +194,25 @@ fn run(seed: u64) -> usize {
         segment_bytes: [4_096, 12_288][seed as usize % 2],
         ..SMALL
     };
-    let mut cuts = 0;
-    while cuts < CUTS {
+    for _ in 0..CUTS {
         let calls = match random.random_range(0..3) {
             0 => 20,
             _ => 150,
         };
         disk.fail_after(random.random_range(0..calls), Fault::PowerCut);
-        let result = start(&disk, options, &mut model)
-            .and_then(|mut wal| work(&mut wal, &mut model, &mut random));
-        if let Err(error) = result {
-            assert!(is_power_cut(&error), "seed {seed}: unbootable: {error}");
+        let started = start(&disk, options, &mut model);
+        let hit = match &started {
+            Err(_) => &mut cuts.start,
+            Ok(_) => &mut cuts.work,
+        };
+        match started.and_then(|mut wal| work(&mut wal, &mut model, &mut random)) {
+            Err(error) => {
+                assert!(is_power_cut(&error), "seed {seed}: unbootable: {error}");
+                *hit += 1;
+            }
+            Ok(()) => cuts.rest += 1,
         }
         disk.crash(random.random());
-        cuts += 1;
     }
     let result = start(&disk, options, &mut model);
     result.unwrap_or_else(|error| panic!("seed {seed}: unbootable: {error}"));
@@ -202,9 +221,12 @@ fn run(seed: u64) -> usize {
 
 #[test]
 fn power_cuts_lose_nothing_that_was_synced() {
-    let synced = (0..SEEDS).map(run).sum::<usize>();
+    let mut cuts = Cuts::default();
+    let synced: usize = (0..seeds()).map(|seed| run(seed, &mut cuts)).sum();
+    println!("log: {} power cuts: {cuts:?}", seeds() * CUTS);
+    assert!(cuts.start > seeds() / 5 && cuts.work > seeds() / 5);
     assert!(
-        synced > SEEDS as usize,
+        synced > seeds() as usize,
         "the runs were too short to show anything: {synced}"
     );
 }
