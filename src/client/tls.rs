@@ -63,10 +63,11 @@ impl TlsOptions {
             .with_safe_default_protocol_versions()
             .map_err(local)?;
         let anchors = self.anchors()?;
-        let verifier: Arc<dyn ServerCertVerifier> = match self.insecure_skip_verify {
-            true => Arc::new(AcceptAny(provider)),
-            false => Arc::new(Verifier::new(anchors, provider)?),
+        let trust = match self.insecure_skip_verify {
+            true => None,
+            false => Some(Trust::new(anchors, Arc::clone(&provider))),
         };
+        let verifier: Arc<dyn ServerCertVerifier> = Arc::new(Verifier { trust, provider });
         let builder = builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier));
@@ -226,32 +227,31 @@ fn system_anchors() -> Vec<CertificateDer<'static>> {
     anchors
 }
 
-/// The usual check, and one exception Go makes too: a certificate that is itself in the bundle is trusted,
-/// even when it says it is a CA, as self-signed ones made by hand mostly do.
+/// The check of server certificates.
 #[derive(Debug)]
 struct Verifier {
-    chain: Option<Arc<WebPkiServerVerifier>>,
-    anchors: Vec<CertificateDer<'static>>,
+    /// `None` with `--insecure-skip-tls-verify`: any certificate will do.
+    trust: Option<Trust>,
     provider: Arc<CryptoProvider>,
 }
 
-impl Verifier {
-    fn new(
-        anchors: Vec<CertificateDer<'static>>,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, Error> {
+/// The usual check, and one exception Go makes too: a certificate that is itself in the bundle is trusted,
+/// even when it says it is a CA, as self-signed ones made by hand mostly do.
+#[derive(Debug)]
+struct Trust {
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    anchors: Vec<CertificateDer<'static>>,
+}
+
+impl Trust {
+    fn new(anchors: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(anchors.iter().cloned());
         // Without any root the builder refuses; then no server certificate is good.
-        let chain =
-            WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
-                .build()
-                .ok();
-        Ok(Self {
-            chain,
-            anchors,
-            provider,
-        })
+        let chain = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
+            .build()
+            .ok();
+        Self { chain, anchors }
     }
 
     fn is_pinned(
@@ -284,14 +284,17 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = self
+        let Some(trust) = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let chain = trust
             .chain
             .as_ref()
             .ok_or(rustls::CertificateError::UnknownIssuer)?;
         let verified =
             chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            Err(_) if self.is_pinned(end_entity, server_name, now) => {
+            Err(_) if trust.is_pinned(end_entity, server_name, now) => {
                 Ok(ServerCertVerified::assertion())
             }
             other => other,
@@ -322,46 +325,5 @@ impl ServerCertVerifier for Verifier {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
-    }
-}
-
-/// `--insecure-skip-tls-verify`.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
