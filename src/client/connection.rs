@@ -172,15 +172,11 @@ impl Connection {
 fn no_preface(ended: hyper::Result<()>) -> String {
     let error = ended.err();
     let source = error.as_ref().and_then(std::error::Error::source);
-    let source = source.and_then(|e| e.downcast_ref::<h2::Error>());
-    let source = source
-        .and_then(h2::Error::get_io)
-        .and_then(std::io::Error::get_ref);
-    let why = match source.and_then(|e| e.downcast_ref::<rustls::Error>()) {
-        Some(alert) => format!("remote error: tls: {alert}"),
-        None => "EOF".to_owned(),
-    };
-    format!("error reading server preface: {why}")
+    let source = source.and_then(|e| e.downcast_ref::<std::io::Error>());
+    match source.filter(|error| error.kind() == std::io::ErrorKind::InvalidData) {
+        Some(alert) => format!("error reading server preface: tls: {alert}"),
+        None => "error reading server preface: EOF".to_owned(),
+    }
 }
 
 /// A response body whose errors are statuses.
