@@ -11,17 +11,19 @@ use std::time::Instant;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use super::defragmentation::Defragmentation;
 use super::start::{Identity, Settings};
 use super::{Failure, lines};
 use crate::alarm::Alarms;
 use crate::disk::{Disk, RealDisk};
 use crate::lease::Table;
+use crate::logging::HumanBytes;
 use crate::machine::{self, Machine};
 use crate::membership::{ConfigurationChange, Member, Membership, cluster_id};
 use crate::mvcc::{CompactMarks, Loader};
 use crate::pb::raftpb::{ConfState, Entry, EntryType, HardState};
 use crate::raft::Restored;
-use crate::store::{Bucket, Loaded, Options, Store, Values};
+use crate::store::{Bucket, Defragmented, Loaded, Options, Store, StoreError, Values};
 use crate::types::{LeaseId, MemberId};
 use crate::wal::{self, Metadata, Recovered, Wal, WalSnapshot};
 
@@ -48,7 +50,8 @@ pub(crate) struct Opened {
 pub(crate) fn open(settings: &Settings) -> Result<Opened, Failure> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let began = Instant::now();
-    let (store, loaded) = open_store(settings)?;
+    let (mut store, loaded) = open_store(settings)?;
+    defragment(&mut store, settings.bootstrap_defrag_threshold_bytes).map_err(failed)?;
     lines::database_opened(&settings.member_dir, began.elapsed(), loaded.applied_index);
     tracing::info!("bootstrapping cluster");
     tracing::info!("bootstrapping storage");
@@ -135,6 +138,30 @@ fn open_store(settings: &Settings) -> Result<(Store, Loaded), Failure> {
     }
     let store = Store::create(Arc::new(disk), &settings.member_dir, options).map_err(failed)?;
     Ok((store, Loaded::default()))
+}
+
+/// Gives unused space back before anybody is served, if it is at least so much; 0 for never.
+fn defragment(store: &mut Store, threshold_bytes: u64) -> Result<(), StoreError> {
+    if threshold_bytes == 0 {
+        return Ok(());
+    }
+    let size = store.size()?;
+    if size.allocated_bytes.saturating_sub(size.in_use_bytes) < threshold_bytes {
+        tracing::info!(
+            "current-db-size-bytes" = size.allocated_bytes,
+            "current-db-size" = %HumanBytes(size.allocated_bytes),
+            "current-db-size-in-use-bytes" = size.in_use_bytes,
+            "current-db-size-in-use" = %HumanBytes(size.in_use_bytes),
+            "bootstrap-defrag-threshold-bytes" = threshold_bytes,
+            "bootstrap-defrag-threshold" = %HumanBytes(threshold_bytes),
+            "Skipping defragmentation"
+        );
+        return Ok(());
+    }
+    let defragmentation = Defragmentation::begin(store);
+    while store.defragment_step()? == Defragmented::Partly {}
+    defragmentation.end(store);
+    Ok(())
 }
 
 fn make_directory(disk: &dyn Disk, directory: &Path) -> Result<(), Failure> {

@@ -100,6 +100,8 @@ pub struct Settings {
     pub value_cache_bytes_max: usize,
     /// Pages of the database kept in memory.
     pub page_cache_bytes_max: usize,
+    /// The database is defragmented at start when that gives so many bytes back; 0: never.
+    pub bootstrap_defrag_threshold_bytes: u64,
     /// Never fsync the log.
     pub unsafe_no_fsync: bool,
 }

@@ -39,6 +39,7 @@ pub(super) fn settings(directory: &std::path::Path) -> Settings {
         lease_checkpoint_interval: None,
         value_cache_bytes_max: 1 << 20,
         page_cache_bytes_max: 8 << 20,
+        bootstrap_defrag_threshold_bytes: 0,
         unsafe_no_fsync: false,
     }
 }
@@ -204,4 +205,43 @@ fn the_log_is_marked_after_so_many_bytes() {
             .await
             .unwrap();
     });
+}
+
+#[test]
+fn a_start_gives_space_back_if_it_is_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let file_bytes = |threshold_bytes: u64, keys: i64| {
+        runtime().block_on(async {
+            let mut running = start(Settings {
+                bootstrap_defrag_threshold_bytes: threshold_bytes,
+                ..settings(directory.path())
+            })
+            .unwrap();
+            running.spawn_tasks();
+            running.published().await;
+            let file = directory.path().join("member/state.redb");
+            let bytes = std::fs::metadata(file).unwrap().len();
+            let value = "x".repeat(50_000);
+            for number in 0..10 * keys {
+                let key = format!("key {}", number / 10);
+                running.handle.propose(put(&key, &value)).await.unwrap();
+            }
+            if keys > 0 {
+                running.handle.flush().await.unwrap();
+                let compaction = CompactionRequest {
+                    revision: running.handle.view().mvcc.revision(),
+                    physical: true,
+                };
+                running.handle.compact(compaction).await.unwrap();
+            }
+            tokio::task::spawn_blocking(move || running.stop())
+                .await
+                .unwrap();
+            bytes
+        })
+    };
+    file_bytes(0, 50);
+    let before = file_bytes(1 << 30, 0);
+    let after = file_bytes(1 << 20, 0);
+    assert!(after < before / 2, "{before} before, {after} after");
 }

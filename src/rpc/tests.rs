@@ -90,6 +90,7 @@ impl World {
             lease_checkpoint_interval: None,
             value_cache_bytes_max: 1 << 20,
             page_cache_bytes_max: 8 << 20,
+            bootstrap_defrag_threshold_bytes: 0,
             unsafe_no_fsync: true,
         })
         .unwrap();

@@ -63,6 +63,10 @@ pub(super) fn node(config: &Config) -> Result<node::Settings, String> {
             .then_some(std::time::Duration::from_secs(300)),
         value_cache_bytes_max: VALUE_CACHE_BYTES,
         page_cache_bytes_max: PAGE_CACHE_BYTES,
+        bootstrap_defrag_threshold_bytes: config
+            .storage
+            .bootstrap_defrag_threshold_mib
+            .saturating_mul(1 << 20),
         unsafe_no_fsync: config.raft.unsafe_no_fsync,
     })
 }

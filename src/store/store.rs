@@ -241,7 +241,7 @@ impl Store {
         Ok(())
     }
 
-    /// Begins to give unused space back, or goes on with it, for some 50 ms. Checkpoints may be written between steps.
+    /// Begins to give unused space back, or goes on with it, for some 12 ms. Checkpoints may be written between steps.
     pub fn defragment_step(&mut self) -> Result<Defragmented, StoreError> {
         let shared = self.shared.clone();
         shared.attempt(|| {
