@@ -36,9 +36,6 @@ pub(super) struct Options {
 /// Servers close connections that ping more often than every five seconds; gRPC clients keep to ten.
 const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(10);
 
-/// What a server may send before it has to wait for this side: so much that large answers come in one go.
-const WINDOW_BYTES: u32 = 32 * 1024 * 1024;
-
 /// The two ends of a connection, for log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
@@ -90,8 +87,6 @@ impl Connection {
             .timer(TokioTimer::new())
             .keep_alive_interval(options.keepalive_time.max(KEEPALIVE_TIME_MIN))
             .keep_alive_timeout(options.keepalive_timeout)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
             .handshake(TokioIo::new(watched))
             .await
             .map_err(|error| format!("error reading server preface: {error}"))?;
