@@ -36,9 +36,6 @@ pub(super) struct Options {
 /// Servers close connections that ping more often than every five seconds; gRPC clients keep to ten.
 const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(10);
 
-/// What a server may send before it has to wait for this side: so much that large answers come in one go.
-const WINDOW_BYTES: u32 = 32 * 1024 * 1024;
-
 /// The two ends of a connection, for log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
@@ -90,8 +87,6 @@ impl Connection {
             .timer(TokioTimer::new())
             .keep_alive_interval(options.keepalive_time.max(KEEPALIVE_TIME_MIN))
             .keep_alive_timeout(options.keepalive_timeout)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
             .handshake(TokioIo::new(watched))
             .await
             .map_err(|error| format!("error reading server preface: {error}"))?;
@@ -324,13 +319,29 @@ impl AsyncRead for FirstFrame {
     }
 }
 
+impl FirstFrame {
+    /// A server that refuses the handshake says why, and closes: what it said must be read although nothing can be
+    /// written any more. So until the first frame only reading fails.
+    fn unless_new<T>(
+        &self,
+        polled: Poll<std::io::Result<T>>,
+        instead: T,
+    ) -> Poll<std::io::Result<T>> {
+        match polled {
+            Poll::Ready(Err(_)) if self.up.is_some() => Poll::Ready(Ok(instead)),
+            other => other,
+        }
+    }
+}
+
 impl AsyncWrite for FirstFrame {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.unless_new(polled, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -338,7 +349,8 @@ impl AsyncWrite for FirstFrame {
         cx: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.unless_new(polled, slices.iter().map(|slice| slice.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -346,7 +358,8 @@ impl AsyncWrite for FirstFrame {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.unless_new(polled, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
