@@ -60,6 +60,7 @@ const IMPURE: &[&str] = &[
     "std::sync::atomic",
     "parking_lot",
     "crossbeam",
+    "flume",
     "tokio",
     "async fn",
     "rand::",

@@ -8,15 +8,13 @@ use bytes::Bytes;
 
 use super::page::{BUCKET_BYTES, Header, META, Meta, PAGE_BYTES, u64_at};
 use super::rows::{Entry, Walk};
-use super::sha256::{self, SHA256_BYTES};
+use super::sha256;
 use super::{BboltError, Rows};
 use crate::disk::{Access, Disk, DiskFile};
 
 /// Smallest and largest page size bbolt can be told to use.
 const PAGE_BYTES_MIN: u64 = 1 << 10;
 const PAGE_BYTES_MAX: u64 = 16 << 20;
-/// Files are written in multiples of this; a snapshot's checksum stands out by what it is more.
-const SECTOR_BYTES: u64 = 512;
 
 /// A bbolt file, open for reading.
 #[derive(Debug)]
@@ -207,7 +205,7 @@ impl File {
 
     /// Whether a checksum follows the pages, as in a file that `snapshot save` wrote.
     pub fn has_sha256(&self) -> bool {
-        self.file_bytes % SECTOR_BYTES == SHA256_BYTES as u64
+        sha256::has_sha256(self.file_bytes)
     }
 
     /// Reads the whole file and compares its checksum, where it has one.

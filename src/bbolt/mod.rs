@@ -26,4 +26,4 @@ pub use error::{BboltError, WriteError};
 pub use file::{Bucket, File};
 pub use layout::{Layout, RowVisitor, SizeVisitor, Source};
 pub use rows::Rows;
-pub use sha256::{SHA256_BYTES, Sha256Writer};
+pub use sha256::{SHA256_BYTES, Sha256Writer, has_sha256};

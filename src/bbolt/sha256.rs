@@ -5,11 +5,17 @@ use std::io::{self, Write};
 use sha2::{Digest, Sha256};
 
 use super::{BboltError, File};
+use crate::disk::SECTOR_BYTES;
 
 /// Bytes of the checksum.
 pub const SHA256_BYTES: usize = 32;
 /// How much is read at a time to verify one.
 const READ_BYTES: usize = 1 << 20;
+
+/// Whether a file of so many bytes ends in a checksum. Pages are whole sectors, so it stands out.
+pub fn has_sha256(file_bytes: u64) -> bool {
+    file_bytes % SECTOR_BYTES == SHA256_BYTES as u64
+}
 
 /// Passes bytes on and sums them up.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! this runs for plain connections.
 
 use super::error::{Error, os_error_text};
+use crate::tls::{AnyServer, is_trusted_itself};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -64,7 +65,7 @@ impl TlsOptions {
             .map_err(local)?;
         let anchors = self.anchors()?;
         let verifier: Arc<dyn ServerCertVerifier> = match self.insecure_skip_verify {
-            true => Arc::new(AcceptAny(provider)),
+            true => Arc::new(AnyServer(provider)),
             false => Arc::new(Verifier::new(anchors, provider)?),
         };
         let builder = builder
@@ -226,8 +227,7 @@ fn system_anchors() -> Vec<CertificateDer<'static>> {
     anchors
 }
 
-/// The usual check, and one exception Go makes too: a certificate that is itself in the bundle is trusted,
-/// even when it says it is a CA, as self-signed ones made by hand mostly do.
+/// The usual check, and one exception Go makes too: a certificate that is itself in the bundle is trusted.
 #[derive(Debug)]
 struct Verifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
@@ -260,17 +260,11 @@ impl Verifier {
         name: &ServerName<'_>,
         now: UnixTime,
     ) -> bool {
-        let valid_now = || {
-            let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-            let now = x509_parser::time::ASN1Time::from_timestamp(now.as_secs() as i64).ok()?;
-            Some(parsed.validity().is_valid_at(now))
-        };
         let named = || {
             let parsed = ParsedCertificate::try_from(certificate).ok()?;
             rustls::client::verify_server_name(&parsed, name).ok()
         };
-        self.anchors.iter().any(|anchor| anchor == certificate)
-            && valid_now() == Some(true)
+        is_trusted_itself(&self.anchors, certificate, |usages| usages.server_auth, now)
             && named().is_some()
     }
 }
@@ -322,46 +316,5 @@ impl ServerCertVerifier for Verifier {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
-    }
-}
-
-/// `--insecure-skip-tls-verify`.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -236,8 +236,6 @@ pub struct Rpc {
     pub request_bytes_max: u64,
     /// Most streams on a connection.
     pub concurrent_streams_max: u32,
-    /// Clients that ping more often are disconnected.
-    pub keepalive_min_time: Duration,
     /// Silence after which a client is pinged; zero: never.
     pub keepalive_interval: Duration,
     /// Time to answer a ping; zero: no limit.

@@ -279,7 +279,6 @@ fn rpc(s: &Settings) -> Rpc {
         txn_ops_max: s.uint("max-txn-ops"),
         request_bytes_max: s.uint("max-request-bytes"),
         concurrent_streams_max: u32::try_from(s.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
-        keepalive_min_time: s.duration("grpc-keepalive-min-time"),
         keepalive_interval: s.duration("grpc-keepalive-interval"),
         keepalive_timeout: s.duration("grpc-keepalive-timeout"),
         warning_unary_duration: or_duration(

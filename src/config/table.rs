@@ -72,7 +72,8 @@ pub const OPTIONS: &[Opt] = &[
     opt("max-request-bytes", Uint, "1572864", Member, "Largest request of a client, in bytes."),
     opt("max-concurrent-streams", Uint32, "4294967295", Member, "Most streams a client may have open on one connection.")
         .effectively("math.MaxUint32"),
-    opt("grpc-keepalive-min-time", Duration, "5s", Member, "Clients that ping more often than this are disconnected."),
+    opt("grpc-keepalive-min-time", Duration, "5s", Member, "Clients that ping more often than this are disconnected.")
+        .no_effect("pings are answered where they cannot be counted, and cost next to nothing"),
     opt("grpc-keepalive-interval", Duration, "2h", Member, "Time of silence after which a client is pinged (0: never)."),
     opt("grpc-keepalive-timeout", Duration, "20s", Member, "Time a pinged client has to answer before it is disconnected (0: no limit)."),
     opt("socket-reuse-port", Bool, "false", Member, "Listen with SO_REUSEPORT: several processes may share a port.")

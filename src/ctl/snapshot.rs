@@ -6,6 +6,7 @@ use super::cli::{Command, Invocation};
 use super::exit::{Failure, code};
 use super::go::{bytes, duration};
 use super::{print, progress};
+use crate::bbolt::{SHA256_BYTES, has_sha256};
 use crate::client::log::{Level, Logger};
 use crate::client::{Client, Config, Deadline, Error, os_error_text};
 use crate::pb::etcdserverpb::SnapshotResponse;
@@ -46,10 +47,6 @@ static SAVE: Command = Command {
     run: Some(|invocation| Box::pin(save(invocation))),
     ..Command::NEW
 };
-
-/// Snapshots are whole sectors followed by a digest.
-const SECTOR_BYTES: u64 = 512;
-const DIGEST_BYTES: usize = 32;
 
 async fn save(mut invocation: Invocation) -> Result<(), Failure> {
     if invocation.args.len() != 1 {
@@ -221,14 +218,14 @@ impl Writer<'_> {
         self.file.write_all(chunk)?;
         self.size += chunk.len() as u64;
         self.tail.extend_from_slice(chunk);
-        let hashed = self.tail.len().saturating_sub(DIGEST_BYTES);
+        let hashed = self.tail.len().saturating_sub(SHA256_BYTES);
         self.digest.update(&self.tail[..hashed]);
         self.tail.drain(..hashed);
         Ok(())
     }
 
     fn check(&mut self) -> Result<(), String> {
-        if self.size % SECTOR_BYTES != DIGEST_BYTES as u64 {
+        if !has_sha256(self.size) {
             return Err(format!("sha256 checksum not found [bytes: {}]", self.size));
         }
         let received = self.digest.finalize_reset();

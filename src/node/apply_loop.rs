@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use flume::{Receiver, RecvTimeoutError, Sender, bounded};
 use tokio::sync::{mpsc, oneshot};
 
 use super::apply_meter::ApplyMeter;
@@ -28,7 +28,7 @@ const TIMER: Duration = Duration::from_millis(100);
 /// Entries applied before their answers leave.
 const BATCH_ENTRIES_MAX: usize = 1000;
 /// Changes that make a checkpoint due.
-const CHECKPOINT_CHANGES_MAX: usize = 10_000;
+const CHECKPOINT_CHANGES_MAX: usize = 5_000;
 /// Bytes of changes that make a checkpoint due.
 const CHECKPOINT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of changes that are not durable before the apply thread waits for the disk.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use flume::{Receiver, Sender, TryRecvError};
 use tokio::sync::oneshot;
 
 use super::defragmentation::Defragmentation;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crossbeam_channel::{Sender, TrySendError};
+use flume::{Sender, TrySendError};
 use prost::Message;
 use tokio::sync::{oneshot, watch};
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use flume::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use hashbrown::HashMap;
 
 use super::apply_loop::ApplyInput;
@@ -462,7 +462,7 @@ fn log(line: &LogLine) {
 
 #[cfg(test)]
 mod tests {
-    use crossbeam_channel::bounded;
+    use flume::bounded;
     use tokio::sync::oneshot;
 
     use super::*;

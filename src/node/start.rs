@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::bounded;
+use flume::bounded;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use flume::{Receiver, RecvTimeoutError};
 
 use super::Failure;
 use super::shared::Shared;

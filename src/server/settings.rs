@@ -8,7 +8,7 @@ use crate::membership::{self, Member};
 use crate::node;
 
 /// Records kept in memory besides those that are not durable yet.
-const VALUE_CACHE_BYTES: usize = 16 << 20;
+const VALUE_CACHE_BYTES: usize = 8 << 20;
 /// Pages of the database kept in memory; the kernel caches the rest of the file.
 const PAGE_CACHE_BYTES: usize = 16 << 20;
 

@@ -16,7 +16,7 @@ use crate::pb::KeyValueFields;
 use crate::types::Revision;
 
 /// Content imported in one transaction, in bytes. Tests want several.
-const STEP_BYTES: u64 = if cfg!(test) { 2_000 } else { 32 << 20 };
+const STEP_BYTES: u64 = if cfg!(test) { 2_000 } else { 8 << 20 };
 
 /// What becomes different on the way.
 #[derive(Clone, Debug, Default)]

@@ -55,7 +55,7 @@ pub fn client_config(options: &ClientOptions) -> Result<Arc<ClientConfig>, TlsEr
 
 /// Takes any certificate, but still has the server prove that it has the key.
 #[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
+pub struct AnyServer(pub Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AnyServer {
     fn verify_server_cert(

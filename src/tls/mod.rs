@@ -25,10 +25,10 @@ mod verify;
 mod tests;
 
 pub use cipher::{Protocol, Version, check_cipher_suite};
-pub use client::{ClientOptions, client_config};
+pub use client::{AnyServer, ClientOptions, client_config};
 pub use error::{
     TlsError, handshake_error_text, is_end_of_stream, not_a_handshake, rejected_names,
 };
 pub use self_signed::{SelfSigned, self_signed};
 pub use server::{CertificateFact, Server, ServerOptions};
-pub use verify::common_name;
+pub use verify::{common_name, is_trusted_itself};

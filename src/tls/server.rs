@@ -222,7 +222,7 @@ impl Loaded {
                 let authorities = files::certificates(ca_file)?;
                 certificates.extend(authorities.iter().filter_map(|der| fact(ca_file, der)));
                 let roots = files::roots(ca_file)?;
-                builder.with_client_cert_verifier(verifier(options, roots, provider)?)
+                builder.with_client_cert_verifier(verifier(options, authorities, roots, provider)?)
             }
             None if options.client_cert_auth => return Err(TlsError::NoClientCa),
             None => builder.with_no_client_auth(),
@@ -238,6 +238,7 @@ impl Loaded {
 
 fn verifier(
     options: &ServerOptions,
+    trusted: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
@@ -265,6 +266,7 @@ fn verifier(
         .build()
         .map_err(|error| TlsError::Library(rustls::Error::General(error.to_string())))?;
     Ok(Arc::new(Verifier {
+        trusted,
         chain,
         revoked,
         allowed,

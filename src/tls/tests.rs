@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SerialNumber,
 };
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
@@ -200,6 +201,40 @@ async fn client_certificates_are_asked_for_and_verified() {
     );
     assert!(client.contains("UnknownCA"), "{client}");
     assert!(rejected_names(&error).is_none());
+}
+
+#[tokio::test]
+async fn a_trusted_certificate_is_good_by_itself_even_if_it_is_a_cas() {
+    let files = Files::new();
+    let selfmade = |use_of_key, start_year| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.extended_key_usages.extend(use_of_key);
+        params.not_before = rcgen::date_time_ymd(start_year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        fs::write(files.path("self.crt"), &pem).unwrap();
+        fs::write(files.path("self.key"), key.serialize_pem()).unwrap();
+        pem
+    };
+    let mut options = files.mutual();
+    options.trusted_ca_file = Some(files.path("trusted.crt"));
+    let attempt = async |trusted: String| {
+        fs::write(files.path("trusted.crt"), trusted).unwrap();
+        let server = Server::load(options.clone()).unwrap();
+        let attempt = connect(&server, files.client(Some("self"))).await;
+        attempt.map(drop).map_err(|(client, _)| client)
+    };
+    attempt(selfmade(None, 2020)).await.unwrap();
+    attempt(selfmade(Some(ExtendedKeyUsagePurpose::ClientAuth), 2020))
+        .await
+        .unwrap();
+    let of_server = selfmade(Some(ExtendedKeyUsagePurpose::ServerAuth), 2020);
+    attempt(of_server).await.unwrap_err();
+    attempt(selfmade(None, 4000)).await.unwrap_err();
+    // One more certificate of this kind, which nobody trusts.
+    selfmade(None, 2020);
+    attempt(files.authority.pem.clone()).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Which client certificates are good: chain, revocation, and who may come.
+//! Which certificates are good: of clients by chain, revocation and who may come, and those trusted by themselves.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,8 +10,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::extensions::{ExtendedKeyUsage, GeneralName};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
 use super::files::serial_bytes;
 
@@ -28,6 +28,8 @@ pub(super) enum Allowed {
 
 /// The library's verification of chains, then the list of revoked serials, then the allow-list.
 pub(super) struct Verifier {
+    /// The certificates `chain` ends in.
+    pub(super) trusted: Vec<CertificateDer<'static>>,
     pub(super) chain: Arc<dyn ClientCertVerifier>,
     pub(super) revoked: HashSet<Vec<u8>>,
     pub(super) allowed: Allowed,
@@ -75,9 +77,16 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self
+        let by_chain = self
             .chain
-            .verify_client_cert(end_entity, intermediates, now)?;
+            .verify_client_cert(end_entity, intermediates, now);
+        let is_for_clients = |usages: &ExtendedKeyUsage<'_>| usages.client_auth;
+        let verified = match by_chain {
+            Err(_) if is_trusted_itself(&self.trusted, end_entity, is_for_clients, now) => {
+                ClientCertVerified::assertion()
+            }
+            other => other?,
+        };
         // As in etcd, any certificate that was sent counts, whoever issued it.
         if std::iter::once(end_entity)
             .chain(intermediates)
@@ -120,6 +129,26 @@ impl ClientCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
     }
+}
+
+/// Whether a certificate is one of the trusted ones, in force, and for this use unless it names none.
+///
+/// Go takes such a certificate even when it says it is a CA, as self-signed ones made by hand mostly do. The library
+/// does not.
+pub fn is_trusted_itself(
+    trusted: &[CertificateDer<'_>],
+    certificate: &CertificateDer<'_>,
+    is_for: fn(&ExtendedKeyUsage<'_>) -> bool,
+    now: UnixTime,
+) -> bool {
+    let is_good = || {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let now = ASN1Time::from_timestamp(i64::try_from(now.as_secs()).ok()?).ok()?;
+        let usages = parsed.extended_key_usage().ok()?;
+        let fits = usages.is_none_or(|usages| usages.value.any || is_for(usages.value));
+        Some(fits && parsed.validity().is_valid_at(now))
+    };
+    trusted.iter().any(|one| one == certificate) && is_good() == Some(true)
 }
 
 fn expected(allowed: &Allowed) -> ServerName<'static> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::bbolt::{BboltError, File, SHA256_BYTES, Sha256Writer};
+use crate::bbolt::{BboltError, File, SHA256_BYTES, Sha256Writer, has_sha256};
 use crate::ctl::cli::{Command, Flag, Invocation, Kind};
 use crate::ctl::exit::Failure;
 use crate::ctl::go::quote::quote;
@@ -93,9 +93,6 @@ pub(super) static COMMAND: Command = Command {
     run: blocking!(run),
     ..Command::NEW
 };
-
-/// Files are written in multiples of this; a snapshot's checksum stands out by what it is more.
-const SECTOR_BYTES: u64 = 512;
 
 fn run(invocation: &Invocation) -> Result<(), Failure> {
     let [_] = invocation.args.as_slice() else {
@@ -183,7 +180,7 @@ pub(super) fn check_sha256(path: &Path, skip: bool) -> Result<(), String> {
     if skip {
         return Ok(());
     }
-    if bytes % SECTOR_BYTES != SHA256_BYTES as u64 {
+    if !has_sha256(bytes) {
         return Err("snapshot missing hash but --skip-hash-check=false".to_owned());
     }
     let mut sum = Sha256Writer::new(io::sink());

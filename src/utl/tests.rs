@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::edited::{Edited, write_file};
 use super::source::{self, Source};
-use super::status::{Status, status_of_file};
+use super::status::{Status, status_of_file, status_of_path};
 use super::{PROGRAM, hashkv, restore};
 use crate::bbolt::File;
 use crate::ctl::exit::Failure;
@@ -225,6 +225,34 @@ fn a_snapshot_with_any_byte_changed_is_refused() {
         );
         file.write_all_at(&[*byte], at as u64).unwrap();
     }
+}
+
+#[test]
+fn a_snapshot_with_a_changed_byte_has_no_status() {
+    let mut content = unpack(SNAPSHOT);
+    let directory = directory_with("snap.db", &content);
+    let path = directory.path().join("snap.db");
+    let status = status_of_path(&path).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    // A prime step: pages are hit at ever other places, in use or not, and so is the checksum.
+    for (at, byte) in content.iter().enumerate().rev().step_by(97) {
+        file.write_all_at(&[byte ^ (1 << (at % 8))], at as u64)
+            .unwrap();
+        assert!(status_of_path(&path).is_err(), "byte {at}");
+        file.write_all_at(&[*byte], at as u64).unwrap();
+    }
+    // The copied database of a member has no checksum.
+    content.truncate(status.bytes as usize);
+    fs::write(&path, &content).unwrap();
+    assert_eq!(status_of_path(&path).unwrap(), status);
+    // Of the two meta pages one is enough, so nothing but the checksum can tell that the other is damaged.
+    let line = format!("snapshot status {}", path.display());
+    content = unpack(SNAPSHOT);
+    content[20] ^= 1;
+    fs::write(&path, &content).unwrap();
+    let (code, message) = error(&directory, &line);
+    let head = "snapshot file integrity check failed. 1 errors found.\nexpected sha256 [";
+    assert!(code == 1 && message.starts_with(head), "{message}");
 }
 
 #[test]

@@ -327,7 +327,7 @@ impl Runner {
     }
 
     fn fail(&self, step: &Map<String, Value>, status: &Status, outcome: &mut Outcome) {
-        outcome.code = rpc::code_name(status).to_owned();
+        outcome.code = etcd::client::code_name(status.code()).to_owned();
         outcome.message = status.message().to_owned();
         if step.contains_key("timeout_ms")
             && (outcome.code == "DeadlineExceeded" || status.message() == "Timeout expired")
