@@ -6,9 +6,12 @@ PREFIX ?= /usr
 DESTDIR ?=
 DATA_DIR ?= default.etcd
 ETCD ?=
+ETCDCTL ?=
 SEEDS ?= 1000
 KILLS ?= 300
 CUTS ?= 10000
+RESTARTS ?= 50
+HAND_OVERS ?= 1000
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(notdir $(wildcard fuzz/corpus/*))
 
@@ -33,7 +36,7 @@ FISH_COMPLETION_DIR ?= $(PREFIX)/share/fish/vendor_completions.d
 # yes: also what systemd 254 and newer understands.
 SYSTEMD_254 ?= no
 
-.PHONY: help run build release test lint fmt sim crash power-cuts bit-flips fuzz bench diff install ci packages lab-test clean
+.PHONY: help run build release test lint fmt sim crash power-cuts bit-flips watch lock doctor fuzz bench diff install ci packages lab-test clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -76,6 +79,22 @@ power-cuts: deps
 bit-flips: deps
 	FLIP_EVERY=1 $(CARGO) test --quiet --lib every_flipped_bit -- --nocapture
 
+## watch      etcdctl watch over $(RESTARTS) restarts of the server (ETCD=path: of that one); no gap, no duplicate
+watch: deps
+	$(CARGO) build --release --bin etcd --bin etcdctl
+	$(CARGO) test --quiet --test ctl -- watch --restarts $(RESTARTS) \
+		--etcdctl $(RELEASE)/etcdctl --server $(or $(ETCD),$(RELEASE)/etcd)
+
+## lock       etcdctl lock over $(HAND_OVERS) hand-overs with kills; holders must not overlap
+lock: deps
+	$(CARGO) build --release --bin etcd --bin etcdctl
+	$(CARGO) test --quiet --test ctl -- lock --hand-overs $(HAND_OVERS) \
+		--etcdctl $(RELEASE)/etcdctl --server $(or $(ETCD),$(RELEASE)/etcd)
+
+## doctor     a fault for each finding of etcdctl doctor
+doctor: deps
+	$(CARGO) test --quiet --test ctl -- doctor
+
 ## fuzz       fuzz every decoder for $(FUZZ_SECONDS) s; needs a nightly toolchain
 fuzz: deps
 	@packaging/deps fuzz
@@ -85,10 +104,12 @@ fuzz: deps
 			-max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=30 || exit 1; \
 	done
 
-## bench      measure against ETCD=path in turn on this disk; without it only ours
+## bench      measure against ETCD=path and ETCDCTL=path in turn on this disk; without them only ours
 bench: deps
 	$(CARGO) build --release --features bench --bins
 	$(RELEASE)/etcd-bench compare --ours $(RELEASE)/etcd $(if $(ETCD),--etcd $(ETCD))
+	$(RELEASE)/etcd-bench client --ours $(RELEASE)/etcdctl --server $(or $(ETCD),$(RELEASE)/etcd) \
+		$(if $(ETCDCTL),--etcdctl $(ETCDCTL))
 
 ## diff       the same calls to ours and to ETCD=path; answers must be equal
 diff: deps

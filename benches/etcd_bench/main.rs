@@ -5,6 +5,7 @@
 //! prints ratios. On shared machines absolute figures swing by two from hour to hour; only ratios of one
 //! interleaved run mean something.
 
+mod client;
 mod compare;
 mod load;
 mod report;
@@ -39,6 +40,14 @@ enum Command {
     },
     /// Measure this server and an etcd binary in turn and print the ratios.
     Compare(compare::Options),
+    /// Measure this project's etcdctl and etcd's in turn against one server.
+    Client(client::Options),
+    /// Run one command and print what it took.
+    #[command(hide = true)]
+    Once {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
 }
 
 /// How much of it.
@@ -79,6 +88,8 @@ fn main() -> ExitCode {
             workload,
         } => run(&endpoint, &shape, &workload),
         Command::Compare(options) => compare::run(&options),
+        Command::Client(options) => client::run(&options),
+        Command::Once { command } => client::once(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -44,6 +44,9 @@ const ATTEMPTS_MAX: u32 = 100;
 /// Pause after each round over a quorum of the endpoints.
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// How much earlier than here a deadline may pass at the server.
+const DEADLINE_SLACK: Duration = Duration::from_millis(20);
+
 /// The API version sent with every call.
 const API_VERSION: &str = "3.7";
 
@@ -201,6 +204,13 @@ impl Client {
         let result = within(deadline, calling).await;
         match result {
             Ok(Ok(response)) => Ok(response),
+            Ok(Err(status)) if is_deadline_of_server(&status, deadline) => {
+                within(deadline, std::future::pending::<()>()).await.ok();
+                Err(Failed {
+                    status: self.expired(true),
+                    peer,
+                })
+            }
             Ok(Err(status)) => Err(Failed { status, peer }),
             Err(_) => Err(Failed {
                 status: self.expired(peer.is_some()),
@@ -341,6 +351,13 @@ fn describe(peer: Option<&Peer>) -> String {
 
 fn has_passed(deadline: Deadline) -> bool {
     deadline.is_some_and(|at| at <= Instant::now())
+}
+
+/// Whether the server gave a call up because its time is over: it knows the deadline too, and its clock may be a
+/// moment ahead.
+fn is_deadline_of_server(status: &Status, deadline: Deadline) -> bool {
+    status.code() == Code::Cancelled
+        && deadline.is_some_and(|at| at <= Instant::now() + DEADLINE_SLACK)
 }
 
 async fn within<F: Future>(

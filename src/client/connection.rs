@@ -36,6 +36,9 @@ pub(super) struct Options {
 /// Servers close connections that ping more often than every five seconds; gRPC clients keep to ten.
 const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(10);
 
+/// What a server may send before it has to wait for this side: so much that large answers come in one go.
+const WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+
 /// The two ends of a connection, for log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
@@ -87,19 +90,26 @@ impl Connection {
             .timer(TokioTimer::new())
             .keep_alive_interval(options.keepalive_time.max(KEEPALIVE_TIME_MIN))
             .keep_alive_timeout(options.keepalive_timeout)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
             .handshake(TokioIo::new(watched))
             .await
             .map_err(|error| format!("error reading server preface: {error}"))?;
-        let mut driver: Driver = Box::pin(async move {
+        let mut connection = Box::pin(connection);
+        tokio::select! {
+            up = &mut is_up => match up {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err("error reading server preface: http2: not a settings frame".to_owned());
+                }
+                Err(_) => return Err(no_preface(connection.await)),
+            },
+            ended = &mut connection => return Err(no_preface(ended)),
+        }
+        let driver: Driver = Box::pin(async move {
             // How it ended shows in the calls that were on it.
             let _ = connection.await;
         });
-        tokio::select! {
-            up = &mut is_up => if !matches!(up, Ok(true)) {
-                return Err("error reading server preface: http2: not a settings frame".to_owned());
-            },
-            () = &mut driver => return Err("error reading server preface: EOF".to_owned()),
-        }
         let scheme = if options.tls.is_some() {
             "https"
         } else {
@@ -154,6 +164,18 @@ impl Connection {
     /// looked at it: it may be repeated, write or not.
     pub(super) fn was_unsent(&self) -> bool {
         self.unsent.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a connection ended before the server's first frame. A server that wants another client certificate says so only
+/// after the handshake.
+fn no_preface(ended: hyper::Result<()>) -> String {
+    let error = ended.err();
+    let source = error.as_ref().and_then(std::error::Error::source);
+    let source = source.and_then(|e| e.downcast_ref::<std::io::Error>());
+    match source.filter(|error| error.kind() == std::io::ErrorKind::InvalidData) {
+        Some(alert) => format!("error reading server preface: tls: {alert}"),
+        None => "error reading server preface: EOF".to_owned(),
     }
 }
 

@@ -1,38 +1,26 @@
-//! An election: the leader is the candidate whose key under the election's prefix was created first.
+//! An election: the leader is the candidate whose turn it is in the election's queue.
 
-use super::mutex::{created_at, is_absent, key_only, op, or_given_up, wait_for_predecessors};
+use super::queue::{
+    Place, created_at, first, found, is_absent, key_only, op, or_given_up, prefix_of,
+};
 use super::range::prefix_end;
 use super::{Client, Error, Session};
 use crate::pb::etcdserverpb as pb;
 use crate::pb::{EventFields, EventType, KeyValue};
-use pb::range_request::{SortOrder, SortTarget};
-use pb::{request_op, response_op};
+use pb::request_op::Request;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// A candidate in one election.
 pub struct Election<'a> {
-    session: &'a Session,
-    prefix: Vec<u8>,
-    key: Vec<u8>,
-    revision: i64,
+    place: Place<'a>,
 }
 
 impl<'a> Election<'a> {
     /// The election of this name; nothing happens yet.
     pub fn new(session: &'a Session, name: &[u8]) -> Self {
-        let prefix = [name, b"/"].concat();
-        let key = [
-            prefix.as_slice(),
-            format!("{:x}", session.lease()).as_bytes(),
-        ]
-        .concat();
-        Self {
-            session,
-            prefix,
-            key,
-            revision: 0,
-        }
+        let place = Place::new(session, name);
+        Self { place }
     }
 
     /// Stands with a proposal and waits to be elected. When `gave_up` fires first, the candidacy ends.
@@ -41,10 +29,8 @@ impl<'a> Election<'a> {
         proposal: &[u8],
         gave_up: &CancellationToken,
     ) -> Result<(), Error> {
-        let client = self.session.client();
         or_given_up(gave_up, self.stand(proposal)).await?;
-        let waiting = wait_for_predecessors(client, &self.prefix, self.revision - 1);
-        let elected = or_given_up(gave_up, waiting).await;
+        let elected = or_given_up(gave_up, self.place.turn()).await;
         if elected == Err(Error::Canceled) {
             // The caller hears that it was not elected, not why its key could not be removed.
             let _ = self.resign().await;
@@ -54,48 +40,35 @@ impl<'a> Election<'a> {
 
     /// Gives leadership or candidacy up.
     pub async fn resign(&self) -> Result<(), Error> {
-        let delete = pb::DeleteRangeRequest {
-            key: self.key.clone().into(),
-            ..Default::default()
-        };
+        let place = &self.place;
         let request = pb::TxnRequest {
-            compare: vec![created_at(&self.key, self.revision)],
-            success: vec![op(request_op::Request::RequestDeleteRange(delete))],
+            compare: vec![created_at(&place.key, place.revision)],
+            success: vec![op(Request::RequestDeleteRange(place.delete()))],
             failure: Vec::new(),
         };
-        self.session.client().txn(request, None).await.map(drop)
+        place.session.client().txn(request, None).await.map(drop)
     }
 
     /// The key that stands for this candidate.
     pub fn key(&self) -> &[u8] {
-        &self.key
+        &self.place.key
     }
 
     async fn stand(&mut self, proposal: &[u8]) -> Result<(), Error> {
-        let put = pb::PutRequest {
-            key: self.key.clone().into(),
-            value: proposal.to_vec().into(),
-            lease: self.session.lease(),
-            ..Default::default()
-        };
+        let place = &mut self.place;
+        let put = place.put(proposal);
         let request = pb::TxnRequest {
-            compare: vec![is_absent(&self.key)],
-            success: vec![op(request_op::Request::RequestPut(put.clone()))],
-            failure: vec![op(request_op::Request::RequestRange(key_only(&self.key)))],
+            compare: vec![is_absent(&place.key)],
+            success: vec![op(Request::RequestPut(put.clone()))],
+            failure: vec![op(Request::RequestRange(key_only(&place.key)))],
         };
-        let client = self.session.client();
+        let client = place.session.client();
         let answer = client.txn(request, None).await?;
-        self.revision = answer.header.unwrap_or_default().revision;
-        let own = answer
-            .responses
-            .into_iter()
-            .find_map(|response| match response.response {
-                Some(response_op::Response::ResponseRange(range)) => range.kvs.into_iter().next(),
-                _ => None,
-            });
+        place.revision = answer.header.unwrap_or_default().revision;
         // The key is there already: an attempt whose answer was lost put it.
-        if let Some(own) = own.map(KeyValue::into_fields) {
-            self.revision = own.create_revision;
+        if let Some(own) = found(answer.responses).flatten().next() {
+            let own = own.into_fields();
+            place.revision = own.create_revision;
             if own.value != proposal {
                 client.put(put, None).await?;
             }
@@ -111,15 +84,7 @@ pub(super) async fn observe(
     leaders: mpsc::Sender<pb::RangeResponse>,
 ) -> Result<(), Error> {
     loop {
-        let first = pb::RangeRequest {
-            key: prefix.clone().into(),
-            range_end: prefix_end(&prefix).into(),
-            limit: 1,
-            sort_order: SortOrder::Ascend as i32,
-            sort_target: SortTarget::Create as i32,
-            ..Default::default()
-        };
-        let answer = client.range(first, None).await?;
+        let answer = client.range(first(&prefix), None).await?;
         let mut header = answer.header.unwrap_or_default();
         let leader = match answer.kvs.into_iter().next() {
             Some(leader) => leader,
@@ -211,7 +176,7 @@ impl Client {
     /// The leaders of an election as they come.
     pub fn observe_election(&self, name: &[u8]) -> mpsc::Receiver<pb::RangeResponse> {
         let (leaders, receiver) = mpsc::channel(1);
-        tokio::spawn(observe(self.clone(), [name, b"/"].concat(), leaders));
+        tokio::spawn(observe(self.clone(), prefix_of(name), leaders));
         receiver
     }
 }

@@ -5,7 +5,7 @@
 //!   ├── api       every unary call, by name
 //!   ├── watch     watches that resume after a broken connection without gap or duplicate
 //!   ├── lease     keep-alive streams
-//!   └── session, mutex, election    locks and elections, done here with leases and transactions
+//!   └── session, queue, mutex, election    locks and elections, done here with leases and transactions
 //! ```
 //!
 //! The rules for repeating a call are etcd's: reads are repeated while the server is unavailable, writes only
@@ -26,6 +26,7 @@ mod lease;
 pub mod log;
 mod mutex;
 mod probe;
+mod queue;
 mod range;
 mod session;
 mod tls;

@@ -310,6 +310,21 @@ async fn without_a_server_the_deadline_decides() {
 }
 
 #[tokio::test]
+async fn a_server_whose_clock_is_a_moment_ahead_ends_no_call_before_its_deadline() {
+    let (script, client) = one().await;
+    let given_up = || Status::cancelled("stream terminated by RST_STREAM with error code: CANCEL");
+    script.fails([given_up()]);
+    let far = tokio::time::Instant::now() + Duration::from_secs(60);
+    client.range(Default::default(), Some(far)).await.unwrap();
+    assert_eq!(script.calls.load(Relaxed), 2);
+    script.fails([given_up()]);
+    let near = tokio::time::Instant::now() + Duration::from_millis(10);
+    let ended = client.range(Default::default(), Some(near)).await;
+    assert_eq!(ended, Err(Error::DeadlineExceeded));
+    assert!(tokio::time::Instant::now() >= near);
+}
+
+#[tokio::test]
 async fn a_peer_that_speaks_no_http2_is_no_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -30,9 +30,7 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
             .defragment(DefragmentRequest {}, invocation.deadline())
             .await;
         let took = duration::print(start.elapsed().as_nanos() as i64);
-        spinner
-            .iter()
-            .for_each(|spinner| spinner.finish_and_clear());
+        drop(spinner);
         match done {
             Ok(_) => say(format_args!(
                 "Finished defragmenting etcd member[{endpoint}]. took {took}"

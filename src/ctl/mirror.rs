@@ -92,11 +92,9 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
         }
     };
     let shown = async {
-        let Some(spinner) = progress::spinner(String::new()) else {
-            return std::future::pending().await;
-        };
+        let spinner = progress::spinner("");
         loop {
-            spinner.set_message(format!("{} keys mirrored", total.load(Ordering::Relaxed)));
+            spinner.say(|| format!("{} keys mirrored", total.load(Ordering::Relaxed)));
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };

@@ -31,7 +31,7 @@ mod mirror;
 mod move_leader;
 pub(crate) mod print;
 mod program;
-mod progress;
+pub(crate) mod progress;
 mod prometheus;
 mod prompt;
 mod put;

@@ -1,7 +1,7 @@
 //! Progress bars on stderr.
 //!
 //! On a terminal they are indicatif's. Elsewhere only `check` shows one, as etcd's does: frames one behind the
-//! other on a line that never ends.
+//! other on a line that never ends. Whoever prints to the terminal lets go of its [`Shown`] before.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -73,22 +73,51 @@ impl Bar {
     }
 }
 
+/// Something on a terminal, or nothing elsewhere; it goes when this does.
+pub(crate) struct Shown(Option<ProgressBar>);
+
+impl Shown {
+    /// So much more is done.
+    pub(crate) fn add(&self, count: u64) {
+        if let Some(bar) = &self.0 {
+            bar.inc(count);
+        }
+    }
+
+    /// Says what is going on now.
+    pub(crate) fn say(&self, message: impl FnOnce() -> String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(message());
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// A bar of bytes, on terminals only.
-pub(super) fn bytes(total: u64) -> Option<ProgressBar> {
-    on_terminal(|| {
+pub(crate) fn bytes(total: u64) -> Shown {
+    Shown(on_terminal(|| {
         let template = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         ProgressBar::new(total).with_style(style(template))
-    })
+    }))
 }
 
 /// A line that moves while something of unknown length goes on, on terminals only.
-pub(super) fn spinner(message: String) -> Option<ProgressBar> {
-    on_terminal(|| {
+pub(crate) fn spinner(message: impl Into<String>) -> Shown {
+    Shown(on_terminal(|| {
         let bar = ProgressBar::new_spinner().with_style(style("{spinner} {msg} {elapsed}"));
-        bar.set_message(message);
+        bar.set_message(message.into());
+        // Work that is done before the first tick is shown, too.
+        bar.tick();
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
-    })
+    }))
 }
 
 fn counting(total: u64, unit: &str) -> ProgressBar {

@@ -171,7 +171,7 @@ async fn copy(
     let bar = progress::bytes(first.remaining_bytes + first.blob.len() as u64);
     let mut next = Some(first);
     while let Some(chunk) = next {
-        bar.iter().for_each(|bar| bar.inc(chunk.blob.len() as u64));
+        bar.add(chunk.blob.len() as u64);
         writer
             .write(&chunk.blob)
             .map_err(|error| os_error_text(&error))?;
@@ -187,7 +187,7 @@ async fn copy(
             Error::from_status(&status, false).to_string()
         })?;
     }
-    bar.iter().for_each(|bar| bar.finish_and_clear());
+    drop(bar);
     client
         .logger()
         .log(Level::Info, "completed snapshot read; closing", &[]);

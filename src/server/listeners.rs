@@ -309,9 +309,9 @@ fn load_tls(
     urls: &[Url],
     config: &Config,
 ) -> Result<Option<Arc<tls::Server>>, String> {
-    if !urls.iter().any(Url::is_tls) {
+    let Some(secured) = urls.iter().find(|url| url.is_tls()) else {
         return Ok(None);
-    }
+    };
     let (cert_file, key_file) = match (&options.cert_file, &options.key_file) {
         (Some(cert), Some(key)) => (cert.clone(), key.clone()),
         _ if options.auto_tls => {
@@ -322,13 +322,7 @@ fn load_tls(
                 .map_err(|error| error.to_string())?;
             (made.cert_file, made.key_file)
         }
-        _ => {
-            return Err(format!(
-                "{usage} TLS key/cert must be provided for https URLs: set --{}cert-file and --{}key-file",
-                if usage == "peer" { "peer-" } else { "" },
-                if usage == "peer" { "peer-" } else { "" },
-            ));
-        }
+        _ => return Err(no_certificate(usage, secured, &config.listen.metrics_urls)),
     };
     let server = tls::Server::load(tls::ServerOptions {
         usage,
@@ -343,6 +337,22 @@ fn load_tls(
     })
     .map_err(|error| error.to_string())?;
     Ok(Some(server))
+}
+
+/// What is missing to serve a URL with TLS, in etcd's words.
+fn no_certificate(usage: &str, url: &Url, metrics: &[Url]) -> String {
+    const CLIENT: &str = "TLS key/cert (--cert-file, --key-file) must be provided for";
+    if usage == "peer" {
+        let address = url.address();
+        return format!(
+            "cannot listen on TLS for {address}: KeyFile and CertFile are not presented \
+             (--peer-cert-file, --peer-key-file)"
+        );
+    }
+    match metrics.contains(url) {
+        true => format!("client {CLIENT} metrics secure url"),
+        false => format!("{CLIENT} client url {url} with HTTPS scheme"),
+    }
 }
 
 fn protocol(options: &Tls) -> tls::Protocol {
@@ -363,4 +373,26 @@ fn connections_max() -> usize {
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     let (soft, _) = limit.unwrap_or((1024, 1024));
     usize::try_from(soft.saturating_sub(RESERVED_DESCRIPTORS).max(1)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_certificates_are_asked_for_in_etcds_words() {
+        let url = Url::parse("https://localhost:2").unwrap();
+        assert_eq!(
+            no_certificate("client", &url, &[]),
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url \
+             https://localhost:2 with HTTPS scheme"
+        );
+        assert_eq!(
+            no_certificate("client", &url, std::slice::from_ref(&url)),
+            "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url"
+        );
+        let peer = no_certificate("peer", &url, &[]);
+        let etcds = "cannot listen on TLS for localhost:2: KeyFile and CertFile are not presented";
+        assert!(peer.starts_with(etcds), "{peer}");
+    }
 }

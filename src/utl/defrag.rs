@@ -7,6 +7,7 @@ use crate::bbolt::File;
 use crate::ctl::cli::{Command, Flag, Invocation};
 use crate::ctl::exit::Failure;
 use crate::ctl::go::{bytes, duration};
+use crate::ctl::progress;
 use crate::disk::RealDisk;
 use crate::logging::Line;
 use crate::store::{Size, Store};
@@ -85,7 +86,9 @@ fn timed(
         .with("current-db-size-in-use-bytes", in_use)
         .with("current-db-size-in-use", bytes::human(in_use)));
     let start = Instant::now();
+    let shown = progress::spinner(format!("rewriting {path}"));
     let after = defragment()?;
+    drop(shown);
     let took = i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX);
     let (new_size, new_in_use) = (after.allocated_bytes, after.in_use_bytes);
     log(Line::info("finished defragmenting directory")

@@ -7,6 +7,7 @@ use crate::ctl::cli::{Command, Flag, Invocation};
 use crate::ctl::exit::Failure;
 use crate::ctl::print::json::Object;
 use crate::ctl::print::{Display, Out, Printable, Printed, fields, table};
+use crate::ctl::progress;
 use crate::mvcc::{CompactMarks, KvHash, Loader, MvccError};
 use crate::store::{ForeignRevisions, RevisionSource, Values};
 
@@ -36,7 +37,10 @@ fn run(invocation: &Invocation) -> Result<(), Failure> {
     let path = Path::new(&path);
     source::require_file(path).map_err(failed)?;
     let source = source::open(invocation, path, true)?;
-    let hash = hash(source, invocation.flags.int("rev")).map_err(|error| match error {
+    let shown = progress::spinner(format!("hashing {}", path.display()));
+    let hash = hash(source, invocation.flags.int("rev"));
+    drop(shown);
+    let hash = hash.map_err(|error| match error {
         MvccError::Compacted => failed("mvcc: required revision has been compacted"),
         MvccError::FutureRevision => failed("mvcc: required revision is a future revision"),
         other => failed(other),

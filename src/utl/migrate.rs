@@ -12,6 +12,7 @@ use crate::bbolt::File;
 use crate::ctl::cli::{Command, Flag, Invocation};
 use crate::ctl::exit::Failure;
 use crate::ctl::go::number;
+use crate::ctl::progress;
 use crate::logging::Line;
 use crate::store::{Bucket, BucketWrite};
 
@@ -260,6 +261,7 @@ fn set_version(file: &File, path: &Path, target: Version) -> Result<(), Failure>
         key: Bytes::from_static(STORAGE_VERSION),
         value: text,
     });
+    let _shown = progress::spinner(format!("rewriting {}", path.display()));
     write_file(&edited, path).map_err(failed)
 }
 

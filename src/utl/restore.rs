@@ -16,6 +16,7 @@ use crate::bbolt::{BboltError, File, SHA256_BYTES, Sha256Writer, has_sha256};
 use crate::ctl::cli::{Command, Flag, Invocation, Kind};
 use crate::ctl::exit::Failure;
 use crate::ctl::go::quote::quote;
+use crate::ctl::progress::{self, Shown};
 use crate::disk::RealDisk;
 use crate::logging::Line;
 use crate::store::{Bucket, Change, Checkpoint, Edit, Options, RevisionRow, Store};
@@ -183,7 +184,7 @@ pub(super) fn check_sha256(path: &Path, skip: bool) -> Result<(), String> {
     if !has_sha256(bytes) {
         return Err("snapshot missing hash but --skip-hash-check=false".to_owned());
     }
-    let mut sum = Sha256Writer::new(io::sink());
+    let mut sum = Sha256Writer::new(Counted(progress::bytes(content_bytes)));
     io::copy(&mut (&file).take(content_bytes), &mut sum).map_err(in_words)?;
     let (_, actual) = sum.finish();
     let mut expected = [0; SHA256_BYTES];
@@ -196,7 +197,22 @@ pub(super) fn check_sha256(path: &Path, skip: bool) -> Result<(), String> {
     }
 }
 
+/// Keeps nothing but the count of what is written to it.
+struct Counted(Shown);
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.add(bytes.len() as u64);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn raise(file: &File, bump: u64) -> Result<Raised, String> {
+    let shown = progress::spinner("looking for the latest revision");
     let mut latest = Revision::default();
     if let Some(keys) = file
         .find_bucket(KEY_BUCKET)
@@ -209,6 +225,7 @@ fn raise(file: &File, bump: u64) -> Result<Raised, String> {
             }
         }
     }
+    drop(shown);
     let main = i64::try_from(bump)
         .ok()
         .and_then(|bump| latest.main.checked_add(bump));
@@ -311,6 +328,7 @@ impl Places {
             absolute(&self.snap)?,
         );
         let member = data.join("member");
+        let shown = progress::spinner(format!("restoring to {}", self.data_text));
         if go {
             make_directory(&snap)?;
             go_member::write(file, founding, raised, &snap)?;
@@ -318,6 +336,7 @@ impl Places {
             make_directory(&member)?;
             write_state(file, founding, raised, &member)?;
         }
+        drop(shown);
         if let Some(parent) = wal.parent() {
             make_directory(parent)?;
         }

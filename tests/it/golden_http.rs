@@ -4,15 +4,12 @@
 //! A line is a request with its answer, or a gRPC call that changes what later answers say. Ids and addresses stand
 //! in the recording by name; a header `Content-Length` is only recorded where the body's length does not vary.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
-
 use prost_reflect::DynamicMessage;
 use serde::Deserialize;
 use serde_json::Value;
 use tonic::Request;
 
+use crate::http;
 use crate::member::{Member, free_port};
 use crate::rpc::{self, DynamicCodec};
 
@@ -22,7 +19,6 @@ const CORS: [&str; 3] = [
     "Access-Control-Allow-Methods: POST, GET, OPTIONS, PUT, DELETE",
     "Access-Control-Allow-Origin: *",
 ];
-const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -131,17 +127,11 @@ async fn call(endpoint: &str, name: &str, request: &Value) -> Value {
 
 impl Exchange {
     fn replay(&self, names: &Names) -> Result<(), String> {
-        let answer = exchange(names.value(&self.target), &self.request(names));
-        let (head, body) = split(&answer, "\r\n\r\n");
-        let mut lines = head.split("\r\n");
+        let (head, body) = http::exchange(names.value(&self.target), &self.request(names));
+        let mut lines = head.iter().map(String::as_str);
         let status = lines.next().unwrap_or_default();
         let headers: Vec<&str> = lines.collect();
-        let is_chunked = headers.contains(&"Transfer-Encoding: chunked");
-        let body = names.put(&if is_chunked {
-            join_chunks(body)
-        } else {
-            body.to_owned()
-        });
+        let body = names.put(&body);
         let headers = self.comparable(&headers, names);
         let body_agrees = match (&self.body, &self.body_start) {
             (Some(want), _) => body == *want,
@@ -196,42 +186,5 @@ impl Exchange {
             kept.push("(cors)".to_owned());
         }
         kept
-    }
-}
-
-/// Sends bytes and reads the answer to its end, as text.
-fn exchange(address: &str, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("connect");
-    stream.set_read_timeout(Some(ANSWER_MAX)).expect("timeout");
-    stream.write_all(request.as_bytes()).expect("send");
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        Ok(_) => {}
-        // The server closed without reading the whole request.
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("{request}: {error}"),
-    }
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-fn split<'a>(text: &'a str, at: &str) -> (&'a str, &'a str) {
-    text.split_once(at).unwrap_or((text, ""))
-}
-
-/// The content of a chunked body.
-fn join_chunks(mut body: &str) -> String {
-    let mut content = String::new();
-    loop {
-        let (size, rest) = split(body, "\r\n");
-        match usize::from_str_radix(size, 16)
-            .ok()
-            .and_then(|size| rest.split_at_checked(size))
-        {
-            Some((chunk, rest)) if !chunk.is_empty() => {
-                content.push_str(chunk);
-                body = rest.trim_start_matches("\r\n");
-            }
-            _ => return content,
-        }
     }
 }

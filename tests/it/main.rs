@@ -6,6 +6,7 @@ mod durability;
 mod golden_http;
 mod golden_log;
 mod golden_requests;
+mod http;
 mod member;
 mod metrics;
 mod rpc;

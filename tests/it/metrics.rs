@@ -5,8 +5,6 @@
 //! recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,6 +16,7 @@ use tokio_stream::StreamExt;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status};
 
+use crate::http;
 use crate::member::Member;
 use crate::rpc::{self, DynamicCodec};
 
@@ -58,29 +57,6 @@ fn start(flags: &[&str]) -> (Member, bool) {
     }
 }
 
-fn http_get(endpoint: &str, path: &str) -> String {
-    let mut connection = TcpStream::connect(endpoint).expect("connect");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes()).expect("request");
-    let mut reply = String::new();
-    connection.read_to_string(&mut reply).expect("reply");
-    let (head, mut rest) = reply.split_once("\r\n\r\n").expect("head");
-    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
-    if !head.contains("chunked") {
-        return rest.to_owned();
-    }
-    let mut body = String::new();
-    while let Some((size, after)) = rest.split_once("\r\n") {
-        let size = usize::from_str_radix(size, 16).expect("size of a chunk");
-        body.push_str(&after[..size]);
-        rest = after[size..].trim_start_matches("\r\n");
-        if size == 0 {
-            break;
-        }
-    }
-    body
-}
-
 /// A page as families, described as in the list, and as values by series.
 struct Page {
     families: BTreeMap<String, String>,
@@ -89,7 +65,7 @@ struct Page {
 
 impl Page {
     fn of(member: &Member) -> Self {
-        Self::parse(&http_get(&member.endpoint, "/metrics"))
+        Self::parse(&http::get(&member.endpoint, "/metrics"))
     }
 
     fn parse(text: &str) -> Self {
@@ -429,8 +405,8 @@ fn one_of_everything_is_counted_as_etcd_counts_it() {
 #[test]
 fn health_and_alarms_show_once_there_are_any() {
     let (member, _) = start(&[]);
-    http_get(&member.endpoint, "/health");
-    http_get(&member.endpoint, "/livez");
+    http::get(&member.endpoint, "/health");
+    http::get(&member.endpoint, "/livez");
     let alarm = |action: &str| json!({"action": action, "memberID": 26, "alarm": "NOSPACE"});
     let series = r#"etcd_debugging_server_alarms{alarm_type="NOSPACE",server_id="1a"}"#;
     for (action, raised) in [("ACTIVATE", 1.0), ("DEACTIVATE", 0.0)] {

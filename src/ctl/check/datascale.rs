@@ -1,14 +1,12 @@
 //! `check datascale`: how much memory a server takes for so many keys.
 
 use super::{
-    AUTO_COMPACT, AUTO_DEFRAG, Summary, delete_all, must_be_empty, random_key, size, tidy,
+    AUTO_COMPACT, AUTO_DEFRAG, Puts, Summary, delete_all, prepare, say, size, tidy, writers,
 };
-use super::{say, writers};
 use crate::client::{Client, Endpoint, TlsOptions, http_get};
 use crate::ctl::cli::{Command, Flag, Invocation};
 use crate::ctl::exit::{Failure, code};
 use crate::ctl::progress::Bar;
-use crate::pb::etcdserverpb::PutRequest;
 
 /// The command.
 pub(super) static COMMAND: Command = Command {
@@ -61,13 +59,7 @@ const MEMORY: &str = "process_resident_memory_bytes";
 
 async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let load = size(&invocation.flags.text("load"), LOADS)?;
-    let (spec, _) = invocation.spec().await?;
-    let mut clients = Vec::new();
-    for _ in 0..load.clients {
-        clients.push(spec.connect().await?);
-    }
-    let prefix = invocation.flags.bytes("prefix");
-    must_be_empty(&clients[0], &prefix, "").await?;
+    let (spec, clients, prefix) = prepare(&mut invocation, load.clients, "").await?;
     let server = spec.endpoints.first().cloned().unwrap_or_default();
     let before = memory_bytes(&server, &spec.tls, "before").await?;
     let pair_bytes = KEY_BYTES + VALUE_BYTES;
@@ -91,17 +83,10 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
 
 async fn write(clients: &[Client], pairs: u64, prefix: &[u8]) -> Summary {
     let (requests, mut made) = writers(clients);
-    let prefix = prefix.to_vec();
+    let puts = Puts::new(prefix, KEY_BYTES, VALUE_BYTES);
     tokio::spawn(async move {
-        let value = bytes::Bytes::from(vec![0; VALUE_BYTES]);
         for _ in 0..pairs {
-            let key = random_key(&prefix, KEY_BYTES).into();
-            let put = PutRequest {
-                key,
-                value: value.clone(),
-                ..Default::default()
-            };
-            if requests.send(put).await.is_err() {
+            if requests.send(puts.next()).await.is_err() {
                 return;
             }
         }

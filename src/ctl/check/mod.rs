@@ -5,6 +5,7 @@ mod perf;
 
 use super::cli::{Command, Flag, Invocation};
 use super::exit::{Failure, code};
+use super::global::Spec;
 use super::go::quote::quote;
 use super::print::say;
 use crate::client::{Client, Error, prefix_end};
@@ -60,6 +61,47 @@ async fn must_be_empty(client: &Client, prefix: &[u8], quotes: &str) -> Result<(
     let remove = format!("{quotes}etcdctl del --prefix {plain}{quotes}");
     let message = format!("prefix {quoted} has keys. Delete with {remove} first");
     Err(Failure::new(code::INVALID_INPUT, message))
+}
+
+/// The clients of a check, and the prefix it writes under, where nothing is yet.
+async fn prepare(
+    invocation: &mut Invocation,
+    clients: usize,
+    quotes: &str,
+) -> Result<(Spec, Vec<Client>, Vec<u8>), Failure> {
+    let (spec, _) = invocation.spec().await?;
+    let mut connected = Vec::new();
+    for _ in 0..clients {
+        connected.push(spec.connect().await?);
+    }
+    let prefix = invocation.flags.bytes("prefix");
+    must_be_empty(&connected[0], &prefix, quotes).await?;
+    Ok((spec, connected, prefix))
+}
+
+/// Puts of random keys under a prefix.
+struct Puts {
+    prefix: Vec<u8>,
+    key_bytes: usize,
+    value: bytes::Bytes,
+}
+
+impl Puts {
+    fn new(prefix: &[u8], key_bytes: usize, value_bytes: usize) -> Self {
+        Self {
+            prefix: prefix.to_vec(),
+            key_bytes,
+            value: vec![0; value_bytes].into(),
+        }
+    }
+
+    fn next(&self) -> pb::PutRequest {
+        pb::PutRequest {
+            key: random_key(&self.prefix, self.key_bytes).into(),
+            value: self.value.clone(),
+            ..Default::default()
+        }
+    }
 }
 
 /// A key under the prefix: random digits in a field of zeros of this width.

@@ -1,14 +1,12 @@
 //! `check perf`: puts at a given rate for a minute.
 
 use super::{
-    AUTO_COMPACT, AUTO_DEFRAG, Summary, delete_all, must_be_empty, random_key, size, tidy,
+    AUTO_COMPACT, AUTO_DEFRAG, Puts, Summary, delete_all, prepare, say, size, tidy, writers,
 };
-use super::{say, writers};
 use crate::client::Client;
 use crate::ctl::cli::{Command, Flag, Invocation};
 use crate::ctl::exit::{Failure, code};
 use crate::ctl::progress::Bar;
-use crate::pb::etcdserverpb::PutRequest;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -70,13 +68,7 @@ const DEVIATION_SECONDS_MAX: f64 = 0.1;
 
 async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let load = size(&invocation.flags.text("load"), LOADS)?;
-    let (spec, _) = invocation.spec().await?;
-    let mut clients = Vec::new();
-    for _ in 0..load.clients {
-        clients.push(spec.connect().await?);
-    }
-    let prefix = invocation.flags.bytes("prefix");
-    must_be_empty(&clients[0], &prefix, "'").await?;
+    let (_, clients, prefix) = prepare(&mut invocation, load.clients, "'").await?;
     let stop = stop_on_interrupt(&clients[0], &prefix)?;
     let bar = Arc::new(Bar::always(DURATION_SECONDS, "s"));
     let tick = Arc::clone(&bar);
@@ -96,10 +88,10 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
 /// Makes the puts until time is up.
 async fn write(clients: &[Client], load: &Load, prefix: &[u8], stop: CancellationToken) -> Summary {
     let (requests, mut made) = writers(clients);
-    let (prefix, rate) = (prefix.to_vec(), load.puts_per_second);
+    let puts = Puts::new(prefix, KEY_BYTES, VALUE_BYTES);
+    let rate = load.puts_per_second;
     let start = Instant::now();
     tokio::spawn(async move {
-        let value = bytes::Bytes::from(vec![0; VALUE_BYTES]);
         let (mut sent, all) = (0, rate * DURATION_SECONDS);
         while !stop.is_cancelled() && sent < all {
             let due = (start.elapsed().as_secs_f64() * rate as f64) as u64 + 1;
@@ -107,13 +99,7 @@ async fn write(clients: &[Client], load: &Load, prefix: &[u8], stop: Cancellatio
             // A cluster that falls behind is not asked to make up for more than a moment.
             sent = sent.max(due.saturating_sub(rate / 20 + 1));
             while sent < due {
-                let key = random_key(&prefix, KEY_BYTES).into();
-                let put = PutRequest {
-                    key,
-                    value: value.clone(),
-                    ..Default::default()
-                };
-                if requests.send(put).await.is_err() {
+                if requests.send(puts.next()).await.is_err() {
                     return;
                 }
                 sent += 1;

@@ -1,7 +1,7 @@
 //! Asking the cluster. Whatever cannot be found out is left out; the rules see that it is missing.
 
 use super::certificate::Certificate;
-use crate::client::{Client, Credentials, Deadline, Endpoint, Probe, Tls, http_get, probe};
+use crate::client::{Client, Credentials, Deadline, Endpoint, Error, Probe, Tls, http_get, probe};
 use crate::ctl::exit::Failure;
 use crate::ctl::global::Spec;
 use crate::ctl::prometheus::Metrics;
@@ -33,6 +33,8 @@ pub(super) struct EndpointFacts {
     pub endpoint: String,
     /// Whether the user named it.
     pub given: bool,
+    /// The member whose client URL it is.
+    pub advertised_by: Option<u64>,
     /// Whether this side speaks TLS to it.
     pub uses_tls: bool,
     /// The look from outside.
@@ -43,6 +45,8 @@ pub(super) struct EndpointFacts {
     pub status: Option<pb::StatusResponse>,
     /// Why it does not say.
     pub error: Option<String>,
+    /// Why it does not let the user in.
+    pub login_error: Option<String>,
     /// Why no connection came up.
     pub connection_error: Option<String>,
     /// What a linearizable read took.
@@ -53,6 +57,13 @@ pub(super) struct EndpointFacts {
     pub clock_ahead_seconds: Option<f64>,
     /// Its metrics.
     pub metrics: Option<Metrics>,
+}
+
+impl EndpointFacts {
+    /// The member that answers there.
+    pub(super) fn member_id(&self) -> Option<u64> {
+        Some(self.status.as_ref()?.header?.member_id)
+    }
 }
 
 /// Asks the endpoints of a client, and those of all members they name.
@@ -77,7 +88,7 @@ pub(super) async fn gather(spec: &Spec, timeout: Duration) -> Result<Facts, Fail
         .iter()
         .find(|endpoint| endpoint.status.is_some());
     if let Some(answering) = answering
-        && let Some(client) = quiet_client(&spec.at(&answering.endpoint), tls, timeout).await
+        && let Some((client, _)) = quiet_client(&spec.at(&answering.endpoint), tls, timeout).await
     {
         let deadline = || Some(tokio::time::Instant::now() + timeout);
         let request = pb::MemberListRequest {
@@ -94,33 +105,32 @@ pub(super) async fn gather(spec: &Spec, timeout: Duration) -> Result<Facts, Fail
     facts
         .endpoints
         .extend(ask_all(spec, unnamed, timeout).await);
+    let advertised: Vec<(u64, String)> = facts
+        .members
+        .iter()
+        .flat_map(|member| member.client_ur_ls.iter().map(|url| (member.id, url)))
+        .map(|(id, url)| (id, authority(url)))
+        .collect();
+    for endpoint in &mut facts.endpoints {
+        let authority = authority(&endpoint.endpoint);
+        let found = advertised.iter().find(|(_, url)| *url == authority);
+        endpoint.advertised_by = found.map(|(id, _)| *id);
+    }
     Ok(facts)
 }
 
-/// The first client URL of every member that no endpoint turned out to be.
+fn authority(text: &str) -> String {
+    Endpoint::parse(text).authority
+}
+
+/// The first client URL of every member none of whose URLs was given: other clients will go there.
 fn unnamed(facts: &Facts) -> Vec<(String, bool)> {
-    let known: Vec<_> = facts
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| {
-            endpoint
-                .status
-                .as_ref()?
-                .header
-                .map(|header| header.member_id)
-        })
-        .collect();
-    let authority = |text: &str| Endpoint::parse(text).authority;
     let given: Vec<_> = facts
         .endpoints
         .iter()
         .map(|e| authority(&e.endpoint))
         .collect();
-    let members = facts
-        .members
-        .iter()
-        .filter(|member| !known.contains(&member.id));
-    let members = members.filter(|member| {
+    let members = facts.members.iter().filter(|member| {
         !member
             .client_ur_ls
             .iter()
@@ -162,7 +172,8 @@ async fn ask(spec: Spec, text: String, given: bool, timeout: Duration) -> Endpoi
     if facts.probe.unreachable.is_some() || facts.probe.speaks_tls == Some(!facts.uses_tls) {
         return facts;
     }
-    if let Some(client) = quiet_client(&spec, tls.clone(), timeout).await {
+    if let Some((client, login_error)) = quiet_client(&spec, tls.clone(), timeout).await {
+        facts.login_error = login_error;
         ask_client(
             &client,
             &mut facts,
@@ -186,18 +197,22 @@ fn tls_for(spec: &Spec, endpoint: &Endpoint) -> Option<Arc<Tls>> {
     }
 }
 
-/// A client that does not log; its failures are facts.
-async fn quiet_client(spec: &Spec, tls: Option<Arc<Tls>>, timeout: Duration) -> Option<Client> {
+/// A client that does not log, as its failures are facts; and why the server did not let the user in.
+async fn quiet_client(
+    spec: &Spec,
+    tls: Option<Arc<Tls>>,
+    timeout: Duration,
+) -> Option<(Client, Option<String>)> {
     let mut config = spec.config().ok()?;
     config.logger = crate::client::log::Logger::silent();
     config.tls = tls;
     config.dial_timeout = timeout;
     match Client::connect(config.clone()).await {
-        Ok(client) => Some(client),
-        Err(_) => {
-            // A login that fails is found again, with its reason, in what the server answers without one.
+        Ok(client) => Some((client, None)),
+        Err(error) => {
+            let refused = matches!(error, Error::Etcd { .. }).then(|| error.to_string());
             config.credentials = Credentials::None;
-            Client::connect(config).await.ok()
+            Some((Client::connect(config).await.ok()?, refused))
         }
     }
 }

@@ -41,8 +41,16 @@ const LAG_ENTRIES_MAX: u64 = 1000;
 /// All findings, the worst first.
 pub(super) fn diagnose(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for endpoint in &facts.endpoints {
-        connection(endpoint, &mut findings);
+    for (index, endpoint) in facts.endpoints.iter().enumerate() {
+        connection(facts, endpoint, &mut findings);
+        if let Some(id) = endpoint.member_id() {
+            let earlier = &facts.endpoints[..index];
+            if let Some(first) = earlier.iter().find(|first| first.member_id() == Some(id)) {
+                // What there is to say about the member has been said.
+                same_member(first, endpoint, &mut findings);
+                continue;
+            }
+        }
         if let Some(status) = &endpoint.status {
             member(endpoint, status, &mut findings);
             space(endpoint, status, &mut findings);
@@ -83,21 +91,11 @@ fn found(
     }
 }
 
-fn connection(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
+fn connection(all: &Facts, facts: &EndpointFacts, findings: &mut Vec<Finding>) {
     let subject = facts.endpoint.as_str();
     let host = Endpoint::parse(subject).server_name().to_owned();
     if let Some(why) = &facts.probe.unreachable {
-        let (code, who) = match facts.given {
-            true => ("endpoint-unreachable", "the endpoint"),
-            false => ("member-down", "the member"),
-        };
-        findings.push(found(
-            Critical,
-            code,
-            subject,
-            format!("{who} cannot be reached: {why}"),
-            "start etcd there (`systemctl status etcd`), or correct the address or the firewall",
-        ));
+        findings.push(unreachable(all, facts, why));
         return;
     }
     match facts.probe.speaks_tls {
@@ -138,7 +136,95 @@ fn connection(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
         _ => {}
     }
     certificate(facts, &host, findings);
-    answer(facts, findings);
+    answer(all, facts, findings);
+    advertised_elsewhere(all, facts, findings);
+}
+
+/// Why no connection can be made tells who can help.
+fn unreachable(all: &Facts, facts: &EndpointFacts, why: &str) -> Finding {
+    let subject = facts.endpoint.as_str();
+    let (code, fix) = if why.contains("connection refused") {
+        (
+            "endpoint-refused",
+            "nothing listens there: start etcd (`systemctl status etcd`), or correct the port",
+        )
+    } else if why.contains("no answer") {
+        (
+            "endpoint-timeout",
+            "the machine is silent: correct the address, start the machine, or open the port in \
+             the firewalls between",
+        )
+    } else if why.contains("lookup") {
+        (
+            "endpoint-unknown-host",
+            "correct the host name, or what DNS says of it",
+        )
+    } else {
+        (
+            "endpoint-unreachable",
+            "correct the address, or what is between this machine and that one",
+        )
+    };
+    if facts.given {
+        let problem = format!("the endpoint cannot be reached: {why}");
+        return found(Critical, code, subject, problem, fix);
+    }
+    let answers_elsewhere = |id| all.endpoints.iter().any(|e| e.member_id() == Some(id));
+    match facts.advertised_by.filter(|id| answers_elsewhere(*id)) {
+        Some(id) => found(
+            Warning,
+            "advertised-unreachable",
+            subject,
+            format!(
+                "{} advertises this address, which cannot be reached from here: {why}",
+                member_name(all, id)
+            ),
+            "set its --advertise-client-urls to an address clients can reach",
+        ),
+        None => found(
+            Critical,
+            "member-down",
+            subject,
+            format!("the member cannot be reached: {why}"),
+            fix,
+        ),
+    }
+}
+
+/// Clients that take their endpoints from the member list end up with somebody else.
+fn advertised_elsewhere(all: &Facts, facts: &EndpointFacts, findings: &mut Vec<Finding>) {
+    let (Some(expected), Some(actual)) = (facts.advertised_by, facts.member_id()) else {
+        return;
+    };
+    if expected != actual {
+        findings.push(found(
+            Warning,
+            "advertised-elsewhere",
+            &facts.endpoint,
+            format!(
+                "{} advertises this address, but {} answers there",
+                member_name(all, expected),
+                member_name(all, actual)
+            ),
+            "correct --advertise-client-urls of the one that does not listen there, and restart it",
+        ));
+    }
+}
+
+/// An endpoint more that is no member more.
+fn same_member(first: &EndpointFacts, second: &EndpointFacts, findings: &mut Vec<Finding>) {
+    if first.given && second.given {
+        findings.push(found(
+            Notice,
+            "same-member",
+            &second.endpoint,
+            format!(
+                "the member that answers there is that of {}",
+                first.endpoint
+            ),
+            "name each member once, or there is no other to turn to when this one fails",
+        ));
+    }
 }
 
 fn certificate(facts: &EndpointFacts, host: &str, findings: &mut Vec<Finding>) {
@@ -231,44 +317,54 @@ fn validity(
 }
 
 /// What the server says to calls.
-fn answer(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
+fn answer(all: &Facts, facts: &EndpointFacts, findings: &mut Vec<Finding>) {
     let subject = facts.endpoint.as_str();
-    let Some(error) = &facts.error else {
-        return;
-    };
+    let error = facts.error.as_deref().unwrap_or_default();
     let connection = facts.connection_error.as_deref().unwrap_or_default();
     let rejected = [
         "CertificateRequired",
         "BadCertificate",
+        "CertificateExpired",
+        "CertificateUnknown",
         "UnknownCA",
         "AccessDenied",
     ];
     if rejected.iter().any(|alert| connection.contains(alert)) {
+        let (code, problem) = match &all.client_certificate {
+            None => (
+                "client-certificate-missing",
+                "the server asks for a client certificate, and none is given".to_owned(),
+            ),
+            Some((file, _)) => (
+                "client-certificate-rejected",
+                format!("the server does not accept the certificate in {file}: {connection}"),
+            ),
+        };
         findings.push(found(
             Critical,
-            "client-certificate-rejected",
+            code,
             subject,
-            format!("the server does not accept this client's certificate: {connection}"),
+            problem,
             "pass --cert and --key of a certificate signed by the CA in the server's \
              --trusted-ca-file",
         ));
-    } else if error.contains("user name is empty") {
-        findings.push(found(
-            Critical,
-            "credentials-needed",
-            subject,
-            "authentication is on, and no user is given or its login failed",
-            "pass --user name[:password]",
-        ));
-    } else if error.contains("permission denied") || error.contains("auth") {
+    } else if let Some(refusal) = refusal(facts) {
         findings.push(found(
             Critical,
             "credentials-rejected",
             subject,
-            format!("the server refuses this user: {error}"),
+            format!("the server refuses this user: {refusal}"),
             "check --user and its password, and its roles with `etcdctl user get NAME --detail`",
         ));
-    } else if facts.probe.distrust.is_none() {
+    } else if needs_user(error) || facts.read_error.as_deref().is_some_and(needs_user) {
+        findings.push(found(
+            Critical,
+            "credentials-needed",
+            subject,
+            "authentication is on, and no user is given",
+            "pass --user name[:password]",
+        ));
+    } else if !error.is_empty() && facts.probe.distrust.is_none() {
         findings.push(found(
             Critical,
             "no-answer",
@@ -277,6 +373,24 @@ fn answer(facts: &EndpointFacts, findings: &mut Vec<Finding>) {
             "look at its log (`journalctl -u etcd`); a disk that hangs stops all answers",
         ));
     }
+}
+
+/// The server's words when it knows the user and says no. That a user may not read some key is no fault.
+fn refusal(facts: &EndpointFacts) -> Option<&str> {
+    let about_login = |e: &&str| e.starts_with("etcdserver: ") && e.contains("auth");
+    let error = facts.error.as_deref();
+    let error = error.filter(|e| about_login(e) || e.contains("permission denied"));
+    let read_error = facts.read_error.as_deref().filter(about_login);
+    facts.login_error.as_deref().or(error).or(read_error)
+}
+
+fn needs_user(error: &str) -> bool {
+    error.contains("user name is empty")
+}
+
+/// Errors of a read that say nothing about the cluster.
+fn is_about_the_user(facts: &EndpointFacts, error: &str) -> bool {
+    needs_user(error) || error.contains("permission denied") || refusal(facts).is_some()
 }
 
 fn member(facts: &EndpointFacts, status: &pb::StatusResponse, findings: &mut Vec<Finding>) {
@@ -289,7 +403,9 @@ fn member(facts: &EndpointFacts, status: &pb::StatusResponse, findings: &mut Vec
             "the member knows no leader: writes and linearizable reads do not work",
             "start members until a majority is up, and check that they reach each other's peer URLs",
         ));
-    } else if let Some(error) = &facts.read_error {
+    } else if let Some(error) = &facts.read_error
+        && !is_about_the_user(facts, error)
+    {
         findings.push(found(
             Critical,
             "read-failed",
@@ -519,12 +635,7 @@ fn quorum(facts: &Facts, findings: &mut Vec<Finding>) {
         .iter()
         .filter(|member| !member.is_learner)
         .collect();
-    let answers = |id: u64| {
-        facts.endpoints.iter().any(|endpoint| {
-            let header = endpoint.status.as_ref().and_then(|status| status.header);
-            header.is_some_and(|header| header.member_id == id)
-        })
-    };
+    let answers = |id: u64| facts.endpoints.iter().any(|e| e.member_id() == Some(id));
     let up = voters.iter().filter(|member| answers(member.id)).count();
     let (all, majority) = (voters.len(), voters.len() / 2 + 1);
     if all == 0 {

@@ -107,9 +107,20 @@ fn seeded(codes: &[&str], fault: impl FnOnce(&mut Facts)) {
 
 #[test]
 fn faults_of_connections() {
-    seeded(&["endpoint-unreachable", "quorum-at-risk"], |facts| {
-        down(facts, 2, "connection refused");
-    });
+    for (why, code) in [
+        (
+            "dial tcp 10.0.0.3:2379: connect: connection refused",
+            "endpoint-refused",
+        ),
+        ("no answer to the connection attempt", "endpoint-timeout"),
+        ("dial tcp: lookup m3: no such host", "endpoint-unknown-host"),
+        (
+            "dial tcp: connect: no route to host",
+            "endpoint-unreachable",
+        ),
+    ] {
+        seeded(&[code, "quorum-at-risk"], |facts| down(facts, 2, why));
+    }
     seeded(&["member-down", "quorum-at-risk"], |facts| {
         down(facts, 2, "connection refused");
         facts.endpoints[2].given = false;
@@ -134,9 +145,17 @@ fn faults_of_connections() {
         facts.endpoints[1].status = None;
         facts.endpoints[1].error = Some("etcdserver: user name is empty".to_owned());
     });
-    seeded(&["credentials-rejected", "quorum-at-risk"], |facts| {
-        facts.endpoints[1].status = None;
-        facts.endpoints[1].error = Some("etcdserver: permission denied".to_owned());
+    seeded(&["credentials-needed"], |facts| {
+        facts.endpoints[1].read_error = Some("etcdserver: user name is empty".to_owned());
+    });
+    seeded(&["credentials-rejected"], |facts| {
+        facts.endpoints[1].login_error =
+            Some("etcdserver: authentication failed, invalid user ID or password".to_owned());
+        facts.endpoints[1].read_error = Some("etcdserver: user name is empty".to_owned());
+    });
+    // A user that may not read the key is let in.
+    seeded(&[], |facts| {
+        facts.endpoints[1].read_error = Some("etcdserver: permission denied".to_owned());
     });
 }
 
@@ -164,14 +183,19 @@ fn faults_of_certificates() {
         let endpoint = with_certificate(facts, certificate(400 * DAY_SECONDS));
         endpoint.probe.distrust = Some("invalid peer certificate: UnknownIssuer".to_owned());
     });
+    let alerted = |facts: &mut Facts| {
+        let endpoint = with_certificate(facts, certificate(400 * DAY_SECONDS));
+        endpoint.status = None;
+        endpoint.error = Some("context deadline exceeded".to_owned());
+        endpoint.connection_error = Some("received fatal alert: CertificateRequired".to_owned());
+    };
+    seeded(&["client-certificate-missing", "quorum-at-risk"], alerted);
     seeded(
         &["client-certificate-rejected", "quorum-at-risk"],
         |facts| {
-            let endpoint = with_certificate(facts, certificate(400 * DAY_SECONDS));
-            endpoint.status = None;
-            endpoint.error = Some("context deadline exceeded".to_owned());
-            endpoint.connection_error =
-                Some("received fatal alert: CertificateRequired".to_owned());
+            alerted(facts);
+            let own = certificate(400 * DAY_SECONDS);
+            facts.client_certificate = Some(("client.crt".to_owned(), own));
         },
     );
     seeded(&["certificate-expired"], |facts| {
@@ -229,6 +253,23 @@ fn faults_of_members() {
             is_learner: true,
             ..member_of(4)
         });
+    });
+    seeded(&["advertised-elsewhere"], |facts| {
+        facts.endpoints[1].advertised_by = Some(3);
+    });
+    seeded(&["advertised-unreachable"], |facts| {
+        let other = facts.endpoints[0].clone();
+        facts.endpoints.push(EndpointFacts {
+            endpoint: "http://192.0.2.1:2379".to_owned(),
+            given: false,
+            advertised_by: Some(1),
+            ..other
+        });
+        down(facts, 3, "no answer to the connection attempt");
+    });
+    seeded(&["same-member"], |facts| {
+        let again = facts.endpoints[0].clone();
+        facts.endpoints.push(again);
     });
     seeded(&["advertised-loopback"], |facts| {
         facts.members[1].client_ur_ls = vec!["http://localhost:2379".to_owned()];
