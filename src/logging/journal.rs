@@ -3,7 +3,7 @@
 //! `journalctl -u etcd` shows `MESSAGE`, so the fields are in it too, in `key=value` form; each is
 //! also a field of its own, `ETCD_LOCAL_MEMBER_ID` for `local-member-id`, lists as several values.
 //!
-//! tracing-journald cannot be used: its socket blocks, and a stalled journald stops whoever logs.
+//! Not tracing-journald: its socket blocks, and a stalled journald stops whoever logs (ADR 15).
 //! Here the socket never blocks, and it is the log thread that waits, for a bounded time.
 
 use std::io::{self, ErrorKind};
