@@ -42,6 +42,11 @@ impl Watchers {
     }
 
     pub async fn send(&mut self, request: pb::WatchRequest) {
+        if let Some(RequestUnion::CancelRequest(_)) = request.request_union {
+            // etcd drops what it has not sent of a watcher that is cancelled.
+            self.ours.read(CATCH_UP).await;
+            self.theirs.read(CATCH_UP).await;
+        }
         let _ = self.ours.requests.send(request.clone()).await;
         let _ = self.theirs.requests.send(request).await;
         // etcd looks after watchers that start in the past every 100 ms; a compaction before that would cancel
