@@ -390,6 +390,10 @@ impl Runner {
 
     fn request(&self, step: &Map<String, Value>, descriptor: MessageDescriptor) -> DynamicMessage {
         let mut json = step.get("request").cloned().unwrap_or(json!({}));
+        if text(step, "rpc") == Some("KV/Compact") {
+            // The steps behind it saw its history gone; the answer is the same, only later.
+            json["physical"] = json!(true);
+        }
         self.expand(&mut json, &descriptor);
         rpc::build(descriptor, &json)
     }
