@@ -80,15 +80,15 @@ pub fn run(config: Config) -> ExitCode {
     code
 }
 
-/// The error number a service manager is told, where the text tells one.
+/// The error number a service manager is told, where the text tells one: in the system's words or in Go's.
 fn errno(text: &str) -> i32 {
     let known = [
-        ("Read-only file system", nix::errno::Errno::EROFS),
-        ("Permission denied", nix::errno::Errno::EACCES),
-        ("No space left", nix::errno::Errno::ENOSPC),
+        ("read-only file system", nix::errno::Errno::EROFS),
+        ("permission denied", nix::errno::Errno::EACCES),
         ("no space left", nix::errno::Errno::ENOSPC),
         ("address already in use", nix::errno::Errno::EADDRINUSE),
     ];
+    let text = text.to_lowercase();
     known
         .iter()
         .find(|(part, _)| text.contains(part))
@@ -268,4 +268,31 @@ enum Asked {
     Stop(&'static str),
     /// Read certificates again.
     Reload,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_manager_is_told_the_number_of_what_the_text_says() {
+        for (text, number) in [
+            (
+                "mkdir /data/etcd: read-only file system; add a drop-in",
+                libc::EROFS,
+            ),
+            (
+                "open /d/state.redb: Permission denied (os error 13)",
+                libc::EACCES,
+            ),
+            (
+                "listen tcp 127.0.0.1:2379: bind: address already in use",
+                libc::EADDRINUSE,
+            ),
+            ("No space left on device (os error 28)", libc::ENOSPC),
+            ("the log has a gap", 0),
+        ] {
+            assert_eq!(errno(text), number, "{text}");
+        }
+    }
 }
