@@ -14,6 +14,8 @@ use crate::types::Revision;
 const KVS_TAG: u32 = 2;
 /// Pairs from whose size that of all is guessed.
 const PAIRS_SAMPLED: usize = 64;
+/// Bytes of room made on a guess at most: the first pairs may be large and the rest small.
+const GUESSED_BYTES_MAX: usize = 16 << 20;
 
 /// The answer to a range request, encoded but for its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +70,7 @@ impl Reader<'_> {
             fields.extend_from_slice(record);
             done += 1;
             if done == PAIRS_SAMPLED {
-                fields.reserve(fields.len() / PAIRS_SAMPLED * (revisions.len() - done));
+                fields.reserve(room(fields.len(), revisions.len() - done));
             }
         })?;
         if let Some(revision) = missing {
@@ -86,5 +88,23 @@ impl Reader<'_> {
             count,
             fields: fields.into(),
         })
+    }
+}
+
+/// Room to make for the pairs that are left, from the bytes that those sampled took.
+fn room(sampled_bytes: usize, pairs_left: usize) -> usize {
+    let guess = (sampled_bytes / PAIRS_SAMPLED).saturating_mul(pairs_left);
+    guess.min(GUESSED_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_pairs_in_front_of_many_small_ones_do_not_take_all_memory() {
+        assert_eq!(room(64 * 300, 10_000), 3_000_000);
+        assert_eq!(room(64 * 1_500_000, 1_000_000), GUESSED_BYTES_MAX);
+        assert_eq!(room(usize::MAX, usize::MAX), GUESSED_BYTES_MAX);
     }
 }

@@ -7,7 +7,8 @@
 //! ever waits for the other.
 //!
 //! Reading order: `range.rs` (what a request names), `keys.rs`, `history.rs`, `leaf.rs`, `tree.rs` (the
-//! index), `read.rs` (ranges), `encoded.rs` (as bytes), `engine.rs` and `write.rs` (writes), `txn.rs`, `prune.rs` (compaction),
+//! index), `read.rs` (ranges), `encoded.rs` (as bytes), `engine.rs` and `write.rs`
+//! (writes), `txn.rs`, `prune.rs` (compaction),
 //! `view.rs` and its uses: `stream.rs`, `changes.rs`, `hash.rs`.
 //!
 //! Invariants: revisions come without gaps; a revision's record never changes; what compaction may remove

@@ -74,7 +74,7 @@ impl NodeHandle {
         self.shared.request_ids.next()
     }
 
-    /// Puts a request into the log and waits for its outcome. Headers are filled but for ids and term.
+    /// Sends a request to the log at once; what it returns waits for the outcome. Headers are filled but for ids and term.
     pub fn propose(
         &self,
         request: InternalRaftRequest,

@@ -191,7 +191,8 @@ impl RaftLoop {
         // A log or an apply thread that is behind gets fewer, larger batches. Either wakes this thread when it is done.
         let behind = !self.wal_backlog.is_empty() || !self.apply_backlog.is_empty();
         if self.state.leader == 0 || behind {
-            return self.expire_unproposed();
+            // They expire with the next tick.
+            return;
         }
         let mut batch: Vec<Bytes> = Vec::with_capacity(self.proposals.len());
         let mut bytes = 0;
