@@ -133,6 +133,8 @@ impl RaftLoop {
         }
         let _ = self.wal.send(WalTask::Stop);
         let _ = self.apply.send(ApplyInput::Stop);
+        // The queue outlives its receiver; whoever waits for an answer to what is left in it must not.
+        drop(self.inbox.drain());
         Ok(())
     }
 
