@@ -44,7 +44,7 @@ impl Server {
     ) -> Result<Self> {
         let directory = parent.join(name);
         fs::create_dir_all(&directory)?;
-        let (client, peer) = (free_port()?, free_port()?);
+        let [client, peer] = free_ports()?;
         let mut command = Command::new(binary);
         command
             .arg("--name=bench")
@@ -173,10 +173,11 @@ fn field(text: &str, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port())
+/// Both are held until both are known: they differ.
+fn free_ports() -> Result<[u16; 2]> {
+    let first = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let second = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok([first.local_addr()?.port(), second.local_addr()?.port()])
 }
 
 fn health(endpoint: &str) -> bool {

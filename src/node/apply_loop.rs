@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use flume::{Receiver, RecvTimeoutError, Sender, bounded};
+use flume::RecvTimeoutError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::apply_meter::ApplyMeter;
 use super::checkpoint_loop::{CheckpointTask, Then};
 use super::compaction::Compactions;
 use super::pending::{Answers, Reply, Waiter};
+use super::queue::{Receiver, Sender};
 use super::raft_loop::RaftInput;
 use super::shared::{Role, Shared};
 use super::watch::Changes;
@@ -103,15 +104,13 @@ impl ApplyLoop {
                 (false, true) => self.input.recv_timeout(CHECKPOINT_RETRY),
                 (false, false) => self.input.recv_deadline(next_timer),
             };
-            match input {
-                Ok(ApplyInput::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(ApplyInput::Entries(entries)) => self.entries(entries).map_err(failed)?,
-                Ok(ApplyInput::Checkpoint(then)) => self.checkpoint.then.push(then),
-                Ok(ApplyInput::LeaseKeys(id, reply)) => {
-                    let _ = reply.send(self.machine.leases().get(id).cloned());
-                }
-                Ok(ApplyInput::Prune { revision, hash }) => self.compactions.hashed(revision, hash),
-                Err(RecvTimeoutError::Timeout) => {}
+            let go_on = match input {
+                Ok(input) => self.round(input).map_err(failed)?,
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+            };
+            if !go_on {
+                break;
             }
             if prunes {
                 self.prune();
@@ -128,21 +127,32 @@ impl ApplyLoop {
         Ok(())
     }
 
-    fn entries(&mut self, mut entries: Vec<(Entry, Option<Box<Waiter>>)>) -> Result<(), Fatal> {
-        // What queued up behind goes into the same batch: one publication, one wake-up of raft.
-        while entries.len() < BATCH_ENTRIES_MAX {
-            match self.input.try_recv() {
-                Ok(ApplyInput::Entries(more)) => entries.extend(more),
+    /// Does what it is asked; false when nothing more comes.
+    fn round(&mut self, first: ApplyInput) -> Result<bool, Fatal> {
+        // Entries that queued up go into one batch: one publication, one wake-up of raft.
+        let mut entries = Vec::new();
+        let mut next = Some(first);
+        let mut go_on = true;
+        while let Some(input) = next.take() {
+            match input {
+                ApplyInput::Entries(more) if entries.is_empty() => entries = more,
+                ApplyInput::Entries(more) => entries.extend(more),
                 // Its state is what is applied when it is handed over, which is later.
-                Ok(ApplyInput::Checkpoint(then)) => self.checkpoint.then.push(then),
-                Ok(ApplyInput::LeaseKeys(id, reply)) => {
+                ApplyInput::Checkpoint(then) => self.checkpoint.then.push(then),
+                ApplyInput::LeaseKeys(id, reply) => {
                     let _ = reply.send(self.machine.leases().get(id).cloned());
                 }
-                Ok(ApplyInput::Prune { revision, hash }) => self.compactions.hashed(revision, hash),
-                Ok(ApplyInput::Stop) | Err(_) => break,
+                ApplyInput::Prune { revision, hash } => self.compactions.hashed(revision, hash),
+                ApplyInput::Stop => go_on = false,
+            }
+            if go_on && !entries.is_empty() && entries.len() < BATCH_ENTRIES_MAX {
+                next = self.input.try_recv().ok();
             }
         }
-        self.apply_batch(entries)
+        if !entries.is_empty() {
+            self.apply_batch(entries)?;
+        }
+        Ok(go_on)
     }
 
     fn apply_batch(&mut self, entries: Vec<(Entry, Option<Box<Waiter>>)>) -> Result<(), Fatal> {
@@ -243,7 +253,7 @@ impl ApplyLoop {
 
     /// Lets raft take a configuration change, and keeps what came of it with the entry's effects.
     fn configure(&mut self, change: &ConfChange) {
-        let (reply, answer) = bounded(1);
+        let (reply, answer) = flume::bounded(1);
         let input = RaftInput::Configure {
             change: change.clone(),
             reply,

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use flume::{Receiver, Sender, TryRecvError};
+use flume::TryRecvError;
 use tokio::sync::oneshot;
 
 use super::defragmentation::Defragmentation;
 use super::pending::Reply;
+use super::queue::{Receiver, Sender};
 use super::shared::Shared;
 use super::wal_loop::WalTask;
 use super::{Failure, NodeError};

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use flume::Sender;
-
 use super::apply_loop::ApplyInput;
 use super::pending::Reply;
+use super::queue::Sender;
 use super::shared::Shared;
 use crate::logging::{GoDuration, HumanBytes};
 use crate::machine::{Machine, Response};

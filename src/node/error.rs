@@ -1,5 +1,6 @@
 //! Why a request was not answered, and why the process stops.
 
+use super::queue::Refused;
 use crate::machine::ApplyError;
 use crate::mvcc::MvccError;
 use crate::store::StoreError;
@@ -49,6 +50,15 @@ pub enum NodeError {
     /// Stored state could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl<T> From<Refused<T>> for NodeError {
+    fn from(refused: Refused<T>) -> Self {
+        match refused {
+            Refused::Full(_) => Self::TooManyRequests,
+            Refused::Ended => Self::Stopped,
+        }
+    }
 }
 
 /// Why the process must stop. The text says what happened and what to do.

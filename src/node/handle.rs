@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use flume::{Sender, TrySendError};
 use prost::Message;
 use tokio::sync::{oneshot, watch};
 
@@ -12,6 +11,7 @@ use super::apply_loop::ApplyInput;
 use super::checkpoint_loop::Then;
 use super::pending::{Proposal, Waiter};
 use super::proposal_meter::ProposalMeter;
+use super::queue::Sender;
 use super::raft_loop::RaftInput;
 use super::shared::{Role, Shared, Status};
 use super::{Identity, NodeError, Watches};
@@ -299,19 +299,11 @@ impl NodeHandle {
     }
 
     fn send(&self, input: RaftInput) -> Result<(), NodeError> {
-        match self.shared.raft.try_send(input) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(NodeError::TooManyRequests),
-            Err(TrySendError::Disconnected(_)) => Err(NodeError::Stopped),
-        }
+        self.shared.raft.try_send(input).map_err(NodeError::from)
     }
 
     fn send_apply(&self, input: ApplyInput) -> Result<(), NodeError> {
-        match self.apply.try_send(input) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(NodeError::TooManyRequests),
-            Err(TrySendError::Disconnected(_)) => Err(NodeError::Stopped),
-        }
+        self.apply.try_send(input).map_err(NodeError::from)
     }
 }
 

@@ -27,6 +27,7 @@ mod lines;
 mod open;
 mod pending;
 mod proposal_meter;
+mod queue;
 mod raft_loop;
 mod read_waiters;
 mod request_id;

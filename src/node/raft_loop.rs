@@ -7,17 +7,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flume::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use flume::RecvTimeoutError;
 use hashbrown::HashMap;
 
 use super::apply_loop::ApplyInput;
-use super::pending::{Pending, Proposal, Waiter};
+use super::pending::{Pending, Proposal};
+use super::queue::{Receiver, Refused, Sender};
 use super::read_waiters::ReadReply;
 use super::shared::{Role, Shared};
 use super::wal_loop::{WalTask, WalWrite};
 use super::{Failure, NodeError, lines};
 use crate::metrics;
-use crate::pb::raftpb::{ConfChange, ConfState, Entry, Message};
+use crate::pb::raftpb::{ConfChange, ConfState, Message};
 use crate::raft::{Core, LineKind, LineLevel, LogLine, Output, ProposalRefused, SoftState, Write};
 
 /// Inputs taken before raft is asked what to do about them.
@@ -38,7 +39,7 @@ pub(crate) enum RaftInput {
     /// A configuration change was accepted (or refused: the empty change).
     Configure {
         change: ConfChange,
-        reply: Sender<Option<ConfState>>,
+        reply: flume::Sender<Option<ConfState>>,
     },
     /// Entries up to here are in a durable checkpoint.
     Compact(u64),
@@ -61,7 +62,7 @@ pub(crate) struct RaftLoop {
     reads: HashMap<u64, ReadReply>,
     next_ticket: u64,
     wal_backlog: VecDeque<WalTask>,
-    apply_backlog: VecDeque<Vec<(Entry, Option<Box<Waiter>>)>>,
+    apply_backlog: VecDeque<ApplyInput>,
     /// Last committed entry handed to the apply thread.
     commit_index: u64,
     applied_index: u64,
@@ -131,10 +132,10 @@ impl RaftLoop {
             self.act();
             self.shared.raft_rounds.fetch_add(1, Ordering::Relaxed);
         }
+        // First, since the apply thread may wait for an answer from here while its queue is full.
+        drop(self.inbox);
         let _ = self.wal.send(WalTask::Stop);
         let _ = self.apply.send(ApplyInput::Stop);
-        // The queue outlives its receiver; whoever waits for an answer to what is left in it must not.
-        drop(self.inbox.drain());
         Ok(())
     }
 
@@ -344,7 +345,7 @@ impl RaftLoop {
                     (entry, waiter)
                 })
                 .collect();
-            self.apply_backlog.push_back(entries);
+            self.apply_backlog.push_back(ApplyInput::Entries(entries));
         }
         for ready in output.reads {
             let replies: Vec<_> = ready
@@ -385,8 +386,8 @@ impl RaftLoop {
     }
 
     fn flush(&mut self) {
-        flush_to(&self.wal, &mut self.wal_backlog, |task| task);
-        flush_to(&self.apply, &mut self.apply_backlog, ApplyInput::Entries);
+        flush_to(&self.wal, &mut self.wal_backlog);
+        flush_to(&self.apply, &mut self.apply_backlog);
     }
 
     fn change_state(&mut self, state: SoftState) {
@@ -432,15 +433,12 @@ impl RaftLoop {
     }
 }
 
-fn flush_to<T, U>(sender: &Sender<U>, backlog: &mut VecDeque<T>, wrap: impl Fn(T) -> U) {
+fn flush_to<T>(sender: &Sender<T>, backlog: &mut VecDeque<T>) {
     while let Some(item) = backlog.pop_front() {
-        // Room is checked first: a wrapped item cannot be put back as it was.
-        if sender.is_full() {
-            backlog.push_front(item);
-            return;
-        }
-        if let Err(TrySendError::Disconnected(_)) = sender.try_send(wrap(item)) {
-            return;
+        match sender.try_send(item) {
+            Ok(()) => {}
+            Err(Refused::Full(item)) => return backlog.push_front(item),
+            Err(Refused::Ended) => return,
         }
     }
 }
@@ -465,10 +463,11 @@ fn log(line: &LogLine) {
 
 #[cfg(test)]
 mod tests {
-    use flume::bounded;
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::node::pending::Waiter;
+    use crate::node::queue::queue;
     use crate::node::start;
     use crate::node::tests::settings;
     use crate::raft::{Config, Restored};
@@ -492,6 +491,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let running = start(settings(directory.path())).unwrap();
         let shared = running.shared.clone();
+        // Its marks are this test's from here on.
+        running.stop();
+        shared.applied_index.store(0, Ordering::Release);
+        shared.persisted_ready.store(0, Ordering::Release);
         let member = shared.identity.member_id.0;
         let conf_state = ConfState {
             voters: vec![member],
@@ -502,9 +505,9 @@ mod tests {
             ..Restored::default()
         };
         let core = Core::new(Config::new(member, 1), restored).unwrap();
-        let (_inbox, inbox) = bounded(1);
-        let (wal, tasks) = bounded(2);
-        let (apply, _applied) = bounded(100);
+        let (_inbox, inbox) = queue(1);
+        let (wal, tasks) = queue(2);
+        let (apply, _applied) = queue(100);
         let mut raft = RaftLoop::new(core, &conf_state, inbox, wal, apply, shared);
         raft.campaign_due = true;
         for _ in 0..10 {
@@ -537,6 +540,22 @@ mod tests {
             answers.iter_mut().all(|answer| answer.try_recv().is_err()),
             "nobody was answered before the entry was applied"
         );
-        running.stop();
+    }
+
+    #[test]
+    fn what_a_queue_has_no_room_for_stays_in_order() {
+        let (sender, receiver) = queue(2);
+        let mut backlog = VecDeque::from([1, 2, 3, 4]);
+        flush_to(&sender, &mut backlog);
+        assert_eq!(backlog, [3, 4]);
+        assert_eq!(receiver.recv(), Ok(1));
+        // Somebody else took the room.
+        sender.send(10).unwrap();
+        flush_to(&sender, &mut backlog);
+        assert_eq!(backlog, [3, 4]);
+        let taken: Vec<_> = receiver.drain().collect();
+        flush_to(&sender, &mut backlog);
+        assert_eq!((taken, backlog.len()), (vec![2, 10], 0));
+        assert_eq!(receiver.drain().collect::<Vec<_>>(), [3, 4]);
     }
 }

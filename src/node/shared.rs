@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use flume::Sender;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::queue::Sender;
 use super::raft_loop::RaftInput;
 use super::read_waiters::ReadWaiters;
 use super::request_id::RequestIds;

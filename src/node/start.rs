@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use flume::bounded;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
@@ -16,6 +15,7 @@ use super::apply_meter::ApplyMeter;
 use super::checkpoint_loop::{CheckpointLoop, CheckpointTask};
 use super::compaction::Compactions;
 use super::pending::Answers;
+use super::queue::queue;
 use super::raft_loop::{RaftInput, RaftLoop};
 use super::request_id::RequestIds;
 use super::shared::{Role, Shared, Steps};
@@ -136,10 +136,10 @@ pub struct Running {
 /// [`Running::spawn_tasks`].
 pub fn start(settings: Settings) -> Result<Running, Failure> {
     let opened = open::open(&settings)?;
-    let (raft_sender, raft_inbox) = bounded(RAFT_INBOX);
-    let (wal_sender, wal_tasks) = bounded::<WalTask>(WAL_QUEUE);
-    let (apply_sender, apply_input) = bounded::<ApplyInput>(APPLY_QUEUE);
-    let (checkpoint_sender, checkpoint_tasks) = bounded::<CheckpointTask>(CHECKPOINT_QUEUE);
+    let (raft_sender, raft_inbox) = queue(RAFT_INBOX);
+    let (wal_sender, wal_tasks) = queue::<WalTask>(WAL_QUEUE);
+    let (apply_sender, apply_input) = queue::<ApplyInput>(APPLY_QUEUE);
+    let (checkpoint_sender, checkpoint_tasks) = queue::<CheckpointTask>(CHECKPOINT_QUEUE);
     let (effect_sender, effects) = mpsc::unbounded_channel();
     let (answer_sender, answers) = mpsc::unbounded_channel();
     let (failure_sender, failures) = mpsc::unbounded_channel();

@@ -44,6 +44,9 @@ pub(super) fn settings(directory: &std::path::Path) -> Settings {
     }
 }
 
+/// A stop that takes longer hangs.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -102,6 +105,63 @@ fn what_is_acknowledged_is_there_after_a_restart() {
             tokio::task::spawn_blocking(move || running.stop())
                 .await
                 .unwrap();
+        });
+    }
+}
+
+/// The moments of a start, of the first entries and of load.
+#[test]
+fn a_member_stops_at_any_moment_and_lets_everybody_go() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    for round in 0..60 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut running = start(settings(directory.path())).unwrap();
+        let node = running.handle.clone();
+        runtime.block_on(async { running.spawn_tasks() });
+        let callers: Vec<_> = (0..8)
+            .map(|caller| {
+                let node = node.clone();
+                runtime.spawn(async move {
+                    let is_over =
+                        |outcome: &Result<_, NodeError>| matches!(outcome, Err(NodeError::Stopped));
+                    loop {
+                        let over = match caller % 4 {
+                            0 => is_over(&node.read_index().await),
+                            1 => is_over(&node.flush().await),
+                            2 => is_over(&node.lease(LeaseId(1)).await.map(|_| ())),
+                            _ => is_over(&node.propose(put("key", "value")).await.map(|_| ())),
+                        };
+                        if over {
+                            return;
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_micros(round * 500));
+        let (stopped, over) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            running.stop();
+            let _ = stopped.send(());
+        });
+        over.recv_timeout(STOP_MAX).expect("the threads end");
+        runtime.block_on(async {
+            for (number, caller) in callers.into_iter().enumerate() {
+                // With one voter, reads need no raft thread.
+                if number % 4 == 0 {
+                    caller.abort();
+                    continue;
+                }
+                tokio::time::timeout(STOP_MAX, caller)
+                    .await
+                    .unwrap_or_else(|_| panic!("caller {number} waits for nobody"))
+                    .unwrap();
+            }
         });
     }
 }

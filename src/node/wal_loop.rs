@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use flume::{Receiver, RecvTimeoutError};
+use flume::RecvTimeoutError;
 
 use super::Failure;
+use super::queue::Receiver;
 use super::shared::Shared;
 use crate::metrics;
 use crate::pb::raftpb::{ConfState, Entry, HardState};

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// A start may take this long on a busy machine.
@@ -153,8 +155,20 @@ fn log_path(directory: &Path, start: usize) -> PathBuf {
     directory.join(format!("log.{start}"))
 }
 
-/// A port nobody listens on at the moment.
+/// Ports below those the kernel hands out, which would be taken by any connection.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// A port nobody listens on at the moment, and that no other call in this process gets.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    listener.local_addr().expect("address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Processes begin at different places.
+    let begin = (std::process::id() * 61) as u16;
+    for _ in PORTS {
+        let step = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + step % (PORTS.end - PORTS.start);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("every port of {PORTS:?} is taken");
 }
