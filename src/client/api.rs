@@ -2,6 +2,7 @@
 
 use super::call::{Method, Repeat};
 use super::{Client, Deadline, Error};
+use crate::pb::EncodedRangeResponse;
 use crate::pb::etcdserverpb as pb;
 use tonic::{Status, Streaming};
 
@@ -77,6 +78,19 @@ calls! {
 }
 
 impl Client {
+    /// `KV/Range`, its answer as it came: for long ranges.
+    pub async fn range_encoded(
+        &self,
+        request: pb::RangeRequest,
+        deadline: Deadline,
+    ) -> Result<EncodedRangeResponse, Error> {
+        let method = Method {
+            path: "/etcdserverpb.KV/Range",
+            repeat: Repeat::Safe,
+        };
+        self.unary(method, request, deadline).await
+    }
+
     /// `KV/RangeStream`, its chunks put together.
     pub async fn range_stream(
         &self,

@@ -6,9 +6,11 @@
 
 mod encoded;
 mod entry_text;
+mod range_answer;
 pub mod text;
 
 pub use encoded::{Event, EventFields, EventType, KeyValue, KeyValueFields};
+pub use range_answer::EncodedRangeResponse;
 
 /// Generated code of one proto package.
 macro_rules! package {

@@ -47,6 +47,14 @@ impl Reader {
     }
 }
 
+/// Wanted revisions that lie together are read by going from one to the next: these are so many main revisions apart
+/// at most,
+const NEARBY_MAINS: i64 = 4;
+/// and so many at least, or each is looked up.
+const NEARBY_RECORDS_MIN: usize = 8;
+/// Records passed for each that is wanted before the rest is looked up after all: a main revision may have many.
+const PASSED_MAX: usize = 8;
+
 impl RevisionSource for Reader {
     fn record(&self, revision: Revision) -> Result<Option<Bytes>, StoreError> {
         self.with(|database| record_of(database, &open(database, RECORDS)?, revision))
@@ -55,10 +63,19 @@ impl RevisionSource for Reader {
     fn records(&self, revisions: &[Revision]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.with(|database| {
             let table = open(database, RECORDS)?;
-            let revisions = revisions.iter();
-            revisions
-                .map(|revision| record_of(database, &table, *revision))
-                .collect()
+            let mut records = vec![None; revisions.len()];
+            let mut order: Vec<usize> = (0..revisions.len()).collect();
+            order.sort_unstable_by_key(|&at| revisions[at]);
+            let nearby = |&one: &usize, &next: &usize| {
+                revisions[next].main - revisions[one].main <= NEARBY_MAINS
+            };
+            for wanted in order.chunk_by(nearby) {
+                let read = records_nearby(database, &table, revisions, wanted, &mut records)?;
+                for &at in &wanted[read..] {
+                    records[at] = record_of(database, &table, revisions[at])?;
+                }
+            }
+            Ok(records)
         })
     }
 
@@ -98,6 +115,41 @@ fn open(
     database.read(|txn| Ok(txn.open_table(table)?))
 }
 
+/// Reads the records of revisions that lie together, in their order; answers how many of `wanted` are done.
+fn records_nearby(
+    database: &Database,
+    table: &RevisionTable,
+    revisions: &[Revision],
+    wanted: &[usize],
+    records: &mut [Option<Bytes>],
+) -> Result<usize, StoreError> {
+    let (true, Some(&first)) = (wanted.len() >= NEARBY_RECORDS_MIN, wanted.first()) else {
+        return Ok(0);
+    };
+    let from = revision_key(revisions[first]);
+    let mut stored = database.check(|| Ok(table.range(from..)?))?;
+    let mut next = database.check(|| Ok(stored.next().transpose()?))?;
+    let mut passed = 0;
+    for (done, &at) in wanted.iter().enumerate() {
+        let key = revision_key(revisions[at]);
+        while let Some((of, _)) = &next
+            && of.value() < key
+        {
+            passed += 1;
+            if passed > PASSED_MAX * wanted.len() {
+                return Ok(done);
+            }
+            next = database.check(|| Ok(stored.next().transpose()?))?;
+        }
+        if let Some((of, stored)) = &next
+            && of.value() == key
+        {
+            records[at] = Some(verified(database, revisions[at], stored.value())?);
+        }
+    }
+    Ok(wanted.len())
+}
+
 /// The record of a revision, its checksum verified.
 fn record_of(
     database: &Database,
@@ -105,10 +157,15 @@ fn record_of(
     revision: Revision,
 ) -> Result<Option<Bytes>, StoreError> {
     let key = revision_key(revision);
-    let Some(stored) = database.check(|| Ok(table.get(key)?))? else {
-        return Ok(None);
-    };
-    let record = decode_record(&key, stored.value());
+    let stored = database.check(|| Ok(table.get(key)?))?;
+    stored
+        .map(|stored| verified(database, revision, stored.value()))
+        .transpose()
+}
+
+/// A record from its stored form.
+fn verified(database: &Database, revision: Revision, stored: &[u8]) -> Result<Bytes, StoreError> {
+    let record = decode_record(&revision_key(revision), stored);
     let record = record.ok_or_else(|| damaged_record(database, revision))?;
-    Ok(Some(Bytes::copy_from_slice(record)))
+    Ok(Bytes::copy_from_slice(record))
 }

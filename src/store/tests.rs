@@ -60,6 +60,50 @@ fn rows_end_with_a_whole_main_revision() {
 }
 
 #[test]
+fn records_are_found_whether_they_lie_together_or_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = create(&directory);
+    // Some main revisions hold more than is passed over on the way from one wanted record to the next.
+    let subs = |main: i64| if main % 50 == 0 { 900 } else { 1 };
+    let batch = |main: i64| -> Arc<[Change]> {
+        (0..subs(main))
+            .map(|sub| {
+                let text = format!("{main}/{sub}");
+                sample::put(Revision::new(main, sub), b"k", text.as_bytes())
+            })
+            .collect()
+    };
+    let checkpoint = Checkpoint {
+        changes: (2..500).map(batch).collect(),
+        removed: (2..500)
+            .filter(|main| main % 7 == 0)
+            .map(|main| Revision::new(main, 0))
+            .collect(),
+        ..Checkpoint::default()
+    };
+    store.write(&checkpoint).unwrap();
+    let reader = store.reader();
+    let wanted: [Vec<i64>; 6] = [
+        (0..600).collect(),
+        (0..600).rev().collect(),
+        (0..600).step_by(3).collect(),
+        (0..600).step_by(40).collect(),
+        (0..600).map(|at| at * 7919 % 600).collect(),
+        vec![300, 300, 299, 2, 300, 301, 302, 303, 304, 305],
+    ];
+    for mains in wanted {
+        let wanted: Vec<_> = mains.iter().map(|&main| Revision::new(main, 0)).collect();
+        let records = reader.records(&wanted).unwrap();
+        for (revision, record) in wanted.iter().zip(records) {
+            let main = revision.main;
+            let exists = (2..500).contains(&main) && main % 7 != 0;
+            let expected = exists.then(|| format!("{main}/0"));
+            assert_eq!(record.as_deref(), expected.as_deref().map(str::as_bytes));
+        }
+    }
+}
+
+#[test]
 fn a_change_that_its_own_checkpoint_removes_is_never_written() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = create(&directory);

@@ -19,6 +19,10 @@ const CACHED_RECORD_OVERHEAD_BYTES: usize = 96;
 const LOOKUP_RECORDS: usize = 128;
 /// Bytes copied under one lock, but for the last record.
 const LOOKUP_BYTES: usize = 256 * 1024;
+/// Records read from the source at once while many are shown: bounds the memory besides what they are shown to.
+const READ_RECORDS: usize = 256;
+/// The part of the cache that one reader of many may fill: what does not fit would only displace what others read.
+const KEPT_PART: usize = 4;
 
 /// Where records that left memory are read.
 pub trait RevisionSource: Send + Sync {
@@ -132,12 +136,21 @@ impl Values {
         Ok(record)
     }
 
-    /// The records of many revisions, one result each in the order given. `keep` lets those that had to be read from
-    /// the source displace others in the cache: right for a client's range, wrong for a scan of everything.
+    /// The records of many revisions, one result each in the order given. `keep` lets some of those that had to be
+    /// read from the source displace others in the cache: right for a client's range, wrong for a scan of everything.
     pub fn records(
         &self,
         revisions: &[Revision],
         keep: bool,
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let mut kept_bytes_left = if keep { self.kept_bytes_max() } else { 0 };
+        self.records_kept(revisions, &mut kept_bytes_left)
+    }
+
+    fn records_kept(
+        &self,
+        revisions: &[Revision],
+        kept_bytes_left: &mut usize,
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
         let mut records = Vec::with_capacity(revisions.len());
         let mut missing = Vec::new();
@@ -158,7 +171,8 @@ impl Values {
         };
         let wanted: Vec<_> = missing.iter().map(|&at| revisions[at]).collect();
         for (&at, record) in missing.iter().zip(source.records(&wanted)?) {
-            if let (true, Some(record)) = (keep, &record) {
+            if let Some(record) = record.as_ref().filter(|_| *kept_bytes_left > 0) {
+                *kept_bytes_left = kept_bytes_left.saturating_sub(record.len());
                 self.cache(revisions[at], record);
             }
             records[at] = record;
@@ -167,32 +181,36 @@ impl Values {
     }
 
     /// Shows the records of many revisions in the order given; answers the first revision that has none, at which it
-    /// stops. What is in memory is shown where it is; a record that must be read from the source may displace others
-    /// in the cache.
+    /// stops. What is in memory is shown where it is; some of what must be read from the source displaces others in the
+    /// cache.
     pub fn visit(
         &self,
         revisions: &[Revision],
         mut show: impl FnMut(&[u8]),
     ) -> Result<Option<Revision>, StoreError> {
         let mut rest = revisions;
-        while let Some(seen) = self.visit_in_memory(rest, &mut show) {
-            rest = &rest[seen..];
-        }
-        for (record, &revision) in self.records(rest, true)?.iter().zip(rest) {
-            match record {
-                Some(record) => show(record),
-                None => return Ok(Some(revision)),
+        let mut kept_bytes_left = self.kept_bytes_max();
+        while !rest.is_empty() {
+            let seen = self.visit_in_memory(rest, &mut show);
+            if seen > 0 {
+                rest = &rest[seen..];
+                continue;
             }
+            let (some, later) = rest.split_at(rest.len().min(READ_RECORDS));
+            let records = self.records_kept(some, &mut kept_bytes_left)?;
+            for (record, &revision) in records.iter().zip(some) {
+                match record {
+                    Some(record) => show(record),
+                    None => return Ok(Some(revision)),
+                }
+            }
+            rest = later;
         }
         Ok(None)
     }
 
-    /// Shows some of the first records; `None` if the very first is not in memory.
-    fn visit_in_memory(
-        &self,
-        revisions: &[Revision],
-        show: &mut impl FnMut(&[u8]),
-    ) -> Option<usize> {
+    /// Shows some of the first records; answers how many: none if the very first is not in memory.
+    fn visit_in_memory(&self, revisions: &[Revision], show: &mut impl FnMut(&[u8])) -> usize {
         let recent = self.recent.read();
         let shards = self.shards.each_ref().map(|shard| shard.lock());
         // All are looked up before the first is shown: look-ups wait for memory, and so wait together.
@@ -211,7 +229,7 @@ impl Values {
             }
         }
         found[..count].iter().for_each(|record| show(record));
-        (count > 0).then_some(count)
+        count
     }
 
     /// Compaction up to `revision` begins to remove rows and records.
@@ -259,6 +277,10 @@ impl Values {
                 shard.bytes -= cached.record.len() + CACHED_RECORD_OVERHEAD_BYTES;
             }
         }
+    }
+
+    fn kept_bytes_max(&self) -> usize {
+        self.shard_bytes_max * SHARDS / KEPT_PART
     }
 
     fn shard(&self, revision: Revision) -> &Mutex<Shard> {
@@ -458,6 +480,39 @@ mod tests {
                 .all(|(text, main)| *text == format!("memory {main}"))
         );
         assert_eq!(texts.len(), all.len());
+    }
+
+    #[test]
+    fn a_long_read_leaves_most_of_the_cache_to_others() {
+        struct Large;
+        impl RevisionSource for Large {
+            fn record(&self, _: Revision) -> Result<Option<Bytes>, StoreError> {
+                Ok(Some(Bytes::from(vec![0; 1000])))
+            }
+            fn rows(&self, _: i64, _: i64, _: usize) -> Result<Vec<RevisionRow>, StoreError> {
+                Ok(Vec::new())
+            }
+        }
+        let values = Values::new(Some(Arc::new(Large)), 100_000, 1 << 20);
+        let revisions = |mains: std::ops::Range<i64>| -> Vec<_> {
+            mains.map(|main| Revision::new(main, 0)).collect()
+        };
+        let cached = |revisions: &[Revision]| {
+            let found = revisions
+                .iter()
+                .filter(|&&one| values.cached(one).is_some());
+            found.count()
+        };
+        let few = revisions(0..500);
+        for &revision in &few {
+            values.record(revision).unwrap();
+        }
+        assert_eq!(cached(&few), 500);
+        let many = revisions(1000..6000);
+        let mut shown = 0;
+        values.visit(&many, |_| shown += 1).unwrap();
+        assert_eq!((shown, cached(&few)), (5000, 500));
+        assert_eq!(cached(&many), (1 << 20) / KEPT_PART / 1000 + 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::ctl::exit::{Failure, code};
 use crate::ctl::print::{Format, emit};
 use crate::pb::etcdserverpb::RangeRequest;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
+use crate::pb::{EncodedRangeResponse, KeyValue};
 
 /// The command.
 pub(super) static COMMAND: Command = Command {
@@ -66,14 +67,14 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
     let (client, mut display) = invocation.connect().await?;
     let flags = &invocation.flags;
     let response = match flags.bool("stream") {
-        true => client.range_stream(request, deadline).await?,
-        false => client.range(request, deadline).await?,
+        true => client.range_stream(request, deadline).await?.into(),
+        false => client.range_encoded(request, deadline).await?,
     };
     if flags.bool("tree") {
-        return emit(&tree::draw(&response.kvs));
+        return emit(&tree::draw(&pairs(&response)?));
     }
     if flags.bool("decode") {
-        return emit(&decode::show(&response.kvs));
+        return emit(&decode::show(&pairs(&response)?));
     }
     if flags.bool("count-only") && display.format != Format::Fields {
         return Err(Failure::args(
@@ -89,6 +90,13 @@ async fn run(mut invocation: Invocation) -> Result<(), Failure> {
         display.value_only = true;
     }
     display.show(&response)
+}
+
+fn pairs(response: &EncodedRangeResponse) -> Result<Vec<KeyValue>, Failure> {
+    let decoded = response.decoded();
+    Ok(decoded
+        .map_err(|error| Failure::new(code::ERROR, error))?
+        .kvs)
 }
 
 /// The request that arguments and flags describe.

@@ -3,15 +3,19 @@
 use super::json::{Object, push_pair};
 use super::{Display, Out, Printable, Printed, fields};
 use crate::pb::etcdserverpb::{DeleteRangeResponse, PutResponse, RangeResponse};
-use crate::pb::{KeyValue, KeyValueFields};
+use crate::pb::{EncodedRangeResponse, KeyValue, KeyValueFields};
 use prost::Message;
 
 /// Key line and value line.
 pub(super) fn pair(out: Out<'_>, pair: &KeyValueFields, display: &Display) -> Printed {
+    lines(out, &pair.key, &pair.value, display)
+}
+
+fn lines(out: Out<'_>, key: &[u8], value: &[u8], display: &Display) -> Printed {
     if !display.value_only {
-        line(out, &pair.key, display.hex)?;
+        line(out, key, display.hex)?;
     }
-    line(out, &pair.value, display.hex)
+    line(out, value, display.hex)
 }
 
 fn line(out: Out<'_>, bytes: &[u8], hex: bool) -> Printed {
@@ -53,6 +57,24 @@ impl Printable for RangeResponse {
         }
         fields::plain(out, "More", self.more)?;
         fields::plain(out, "Count", self.count)
+    }
+
+    fn protobuf(&self) -> Option<Vec<u8>> {
+        Some(self.encode_to_vec())
+    }
+}
+
+impl Printable for EncodedRangeResponse {
+    fn simple(&self, out: Out<'_>, display: &Display) -> Printed {
+        self.visit(|key, value| lines(out, key, value, display))
+    }
+
+    fn json(&self, out: &mut String, hex: bool) -> Printed {
+        self.decoded()?.json(out, hex)
+    }
+
+    fn fields(&self, out: Out<'_>, hex: bool) -> Printed {
+        self.decoded()?.fields(out, hex)
     }
 
     fn protobuf(&self) -> Option<Vec<u8>> {

@@ -82,6 +82,14 @@ pub enum Trouble {
     Unsupported,
     /// Standard output is gone.
     Output(std::io::Error),
+    /// The server's answer makes no sense.
+    Malformed(prost::DecodeError),
+}
+
+impl From<prost::DecodeError> for Trouble {
+    fn from(error: prost::DecodeError) -> Self {
+        Self::Malformed(error)
+    }
 }
 
 impl From<std::io::Error> for Trouble {
@@ -146,6 +154,7 @@ impl Display {
         match printed {
             Ok(()) => Ok(flushed?),
             Err(Trouble::Output(error)) => Err(error.into()),
+            Err(Trouble::Malformed(error)) => Err(Failure::new(code::ERROR, error)),
             Err(Trouble::Unsupported) => {
                 let message = format!("{} not supported as output format", self.format.name());
                 Err(Failure::new(code::BAD_FEATURE, message))
