@@ -28,7 +28,7 @@ use crate::types::{LeaseId, MemberId};
 use crate::wal::{self, Metadata, Recovered, Wal, WalSnapshot};
 
 /// Payload bytes of applied entries kept in memory for slow followers.
-pub(crate) const LOG_WINDOW_BYTES_MAX: u64 = 4 << 20;
+pub(crate) const LOG_WINDOW_BYTES_MAX: u64 = 2 << 20;
 /// The term of the entries that found a cluster.
 const FOUNDING_TERM: u64 = 1;
 

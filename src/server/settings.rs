@@ -8,9 +8,9 @@ use crate::membership::{self, Member};
 use crate::node;
 
 /// Records kept in memory besides those that are not durable yet.
-const VALUE_CACHE_BYTES: usize = 8 << 20;
+const VALUE_CACHE_BYTES: usize = 4 << 20;
 /// Pages of the database kept in memory; the kernel caches the rest of the file.
-const PAGE_CACHE_BYTES: usize = 10 << 20;
+const PAGE_CACHE_BYTES: usize = 6 << 20;
 
 /// What the node is started with. The error is a configuration mistake.
 pub(super) fn node(config: &Config) -> Result<node::Settings, String> {

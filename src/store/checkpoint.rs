@@ -16,7 +16,7 @@ use super::schema::{
 use crate::types::Revision;
 
 /// Bytes appended in one run. The database keeps a run in memory until it ends, besides its pages.
-const RUN_BYTES: u64 = 256 * 1024;
+const RUN_BYTES: u64 = 64 * 1024;
 
 /// A transaction, and what it does to the size of the content.
 pub(super) struct Transaction<'a> {

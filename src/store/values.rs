@@ -1,11 +1,12 @@
 //! Records by revision: changes that no checkpoint has yet, a bounded cache, then the database.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::{Mutex, RwLock};
 
 use super::{Change, RevisionRow, StoreError};
@@ -13,7 +14,7 @@ use crate::types::Revision;
 
 /// Cache shards; readers of different revisions rarely meet on one.
 const SHARDS: usize = 16;
-/// What a cached record costs besides its bytes: map slot, queue slot, allocation header.
+/// What a cached record costs besides its bytes: queue slot, its place, allocation header.
 const CACHED_RECORD_OVERHEAD_BYTES: usize = 96;
 /// Records looked up under one lock: bounds how long a reader of many can hold up a push.
 const LOOKUP_RECORDS: usize = 128;
@@ -57,17 +58,30 @@ struct Recent {
     batches: VecDeque<Arc<[Change]>>,
 }
 
+/// Records lie in the queue itself, and the table has no more than their places: a table is half empty, and one with
+/// records in it would be larger than the queue.
 #[derive(Default)]
 struct Shard {
-    records: HashMap<Revision, Cached>,
     /// Eviction order; a record that was read since it was queued gets a second round.
-    queue: VecDeque<Revision>,
+    queue: VecDeque<Cached>,
+    /// Place of the first in the queue. Places wrap around.
+    first_place: u32,
+    places: HashTable<u32>,
+    hash_builder: DefaultHashBuilder,
     bytes: usize,
 }
 
 struct Cached {
+    revision: Revision,
+    /// Empty once it is forgotten.
     record: Bytes,
     read: AtomicBool,
+}
+
+impl Cached {
+    fn cost_bytes(&self) -> usize {
+        self.record.len() + CACHED_RECORD_OVERHEAD_BYTES
+    }
 }
 
 impl Values {
@@ -272,10 +286,7 @@ impl Values {
     /// Drops removed revisions from the cache; the source forgets them with the next checkpoint.
     pub fn forget(&self, removed: &[Revision]) {
         for revision in removed {
-            let mut shard = self.shard(*revision).lock();
-            if let Some(cached) = shard.records.remove(revision) {
-                shard.bytes -= cached.record.len() + CACHED_RECORD_OVERHEAD_BYTES;
-            }
+            self.shard(*revision).lock().forget(*revision);
         }
     }
 
@@ -326,39 +337,77 @@ impl Recent {
 
 impl Shard {
     fn get(&self, revision: Revision) -> Option<&Bytes> {
-        let cached = self.records.get(&revision)?;
+        let cached = &self.queue[self.find(revision)?];
         cached.read.store(true, Ordering::Relaxed);
         Some(&cached.record)
     }
 
     fn insert(&mut self, revision: Revision, record: Bytes, bytes_max: usize) {
-        let cost = record.len() + CACHED_RECORD_OVERHEAD_BYTES;
-        if cost > bytes_max || self.records.contains_key(&revision) {
+        let cached = Cached {
+            revision,
+            record,
+            read: AtomicBool::new(false),
+        };
+        if cached.cost_bytes() > bytes_max || self.find(revision).is_some() {
             return;
         }
-        self.records.insert(
-            revision,
-            Cached {
-                record,
-                read: AtomicBool::new(false),
-            },
-        );
-        self.queue.push_back(revision);
-        self.bytes += cost;
+        self.bytes += cached.cost_bytes();
+        self.push(cached);
         while self.bytes > bytes_max {
-            let Some(oldest) = self.queue.pop_front() else {
+            let Some(oldest) = self.pop() else {
                 break;
             };
-            match self.records.get_mut(&oldest) {
-                Some(cached) if cached.read.swap(false, Ordering::Relaxed) => {
-                    self.queue.push_back(oldest);
-                }
-                Some(cached) => {
-                    self.bytes -= cached.record.len() + CACHED_RECORD_OVERHEAD_BYTES;
-                    self.records.remove(&oldest);
-                }
-                None => {}
+            if oldest.read.swap(false, Ordering::Relaxed) {
+                self.push(oldest);
+            } else {
+                self.bytes -= oldest.cost_bytes();
             }
+        }
+    }
+
+    /// Its slot is left, and counted, until its turn to be evicted.
+    fn forget(&mut self, revision: Revision) {
+        let Some(at) = self.find(revision) else {
+            return;
+        };
+        let place = self.first_place.wrapping_add(at as u32);
+        self.forget_place(revision, place);
+        let cached = &mut self.queue[at];
+        self.bytes -= cached.record.len();
+        cached.record = Bytes::new();
+        *cached.read.get_mut() = false;
+    }
+
+    /// Where in the queue a revision is.
+    fn find(&self, revision: Revision) -> Option<usize> {
+        let at = |place: u32| place.wrapping_sub(self.first_place) as usize;
+        let hash = self.hash_builder.hash_one(revision);
+        let is_it = |&place: &u32| self.queue[at(place)].revision == revision;
+        self.places.find(hash, is_it).map(|&place| at(place))
+    }
+
+    fn push(&mut self, cached: Cached) {
+        let (first, hash_builder) = (self.first_place, &self.hash_builder);
+        let place = first.wrapping_add(self.queue.len() as u32);
+        let hash = hash_builder.hash_one(cached.revision);
+        self.queue.push_back(cached);
+        let queue = &self.queue;
+        self.places.insert_unique(hash, place, |&place| {
+            hash_builder.hash_one(queue[place.wrapping_sub(first) as usize].revision)
+        });
+    }
+
+    fn pop(&mut self) -> Option<Cached> {
+        let oldest = self.queue.pop_front()?;
+        self.forget_place(oldest.revision, self.first_place);
+        self.first_place = self.first_place.wrapping_add(1);
+        Some(oldest)
+    }
+
+    fn forget_place(&mut self, revision: Revision, place: u32) {
+        let hash = self.hash_builder.hash_one(revision);
+        if let Ok(found) = self.places.find_entry(hash, |&other| other == place) {
+            found.remove();
         }
     }
 }
@@ -542,7 +591,39 @@ mod tests {
         assert!(shard.get(Revision::new(0, 0)).is_some());
         shard.insert(Revision::new(3, 0), Bytes::from(vec![0; 10]), bytes_max);
         assert!(shard.bytes <= bytes_max);
-        assert!(shard.records.contains_key(&Revision::new(0, 0)));
-        assert!(!shard.records.contains_key(&Revision::new(1, 0)));
+        assert!(shard.find(Revision::new(0, 0)).is_some());
+        assert!(shard.find(Revision::new(1, 0)).is_none());
+    }
+
+    #[test]
+    fn what_is_forgotten_is_gone_and_its_slot_is_evicted_in_its_turn() {
+        let mut shard = Shard {
+            first_place: u32::MAX - 1,
+            ..Shard::default()
+        };
+        let bytes_max = 3 * (CACHED_RECORD_OVERHEAD_BYTES + 10);
+        let revision = |main| Revision::new(main, 0);
+        let record = |main: i64| Bytes::from(vec![main as u8; 10]);
+        for main in 0..3 {
+            shard.insert(revision(main), record(main), bytes_max);
+        }
+        assert!(shard.get(revision(1)).is_some());
+        shard.forget(revision(1));
+        assert_eq!(shard.get(revision(1)), None);
+        // The same revision again, in another slot: evicting the old slot must not take it along.
+        shard.insert(revision(1), record(1), bytes_max);
+        shard.insert(revision(3), record(3), bytes_max);
+        assert_eq!(shard.get(revision(0)), None);
+        for main in 1..4 {
+            assert_eq!(shard.get(revision(main)), Some(&record(main)), "{main}");
+        }
+        assert_eq!(shard.queue.len(), shard.places.len());
+        for main in 1..4 {
+            shard.forget(revision(main));
+        }
+        for main in 4..40 {
+            shard.insert(revision(main), record(main), bytes_max);
+        }
+        assert_eq!((shard.queue.len(), shard.bytes), (3, bytes_max));
     }
 }
