@@ -33,11 +33,6 @@ struct End<T> {
 }
 
 impl<T> End<T> {
-    fn reach(&self) {
-        self.reached.store(true, Ordering::Release);
-        self.empty();
-    }
-
     /// Also lets go of senders that wait for room.
     fn empty(&self) {
         while self.left.try_recv().is_ok() {}
@@ -120,7 +115,8 @@ impl<T> Deref for Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.end.reach();
+        self.end.reached.store(true, Ordering::Release);
+        self.end.empty();
     }
 }
 

@@ -123,10 +123,10 @@ fn records_nearby(
     wanted: &[usize],
     records: &mut [Option<Bytes>],
 ) -> Result<usize, StoreError> {
-    let (true, Some(&first)) = (wanted.len() >= NEARBY_RECORDS_MIN, wanted.first()) else {
+    if wanted.len() < NEARBY_RECORDS_MIN {
         return Ok(0);
-    };
-    let from = revision_key(revisions[first]);
+    }
+    let from = revision_key(revisions[wanted[0]]);
     let mut stored = database.check(|| Ok(table.range(from..)?))?;
     let mut next = database.check(|| Ok(stored.next().transpose()?))?;
     let mut passed = 0;

@@ -78,10 +78,9 @@ struct Cached {
     read: AtomicBool,
 }
 
-impl Cached {
-    fn cost_bytes(&self) -> usize {
-        self.record.len() + CACHED_RECORD_OVERHEAD_BYTES
-    }
+/// What a record takes of the cache.
+fn cost_bytes(record: &Bytes) -> usize {
+    record.len() + CACHED_RECORD_OVERHEAD_BYTES
 }
 
 impl Values {
@@ -186,7 +185,7 @@ impl Values {
         let wanted: Vec<_> = missing.iter().map(|&at| revisions[at]).collect();
         for (&at, record) in missing.iter().zip(source.records(&wanted)?) {
             if let Some(record) = record.as_ref().filter(|_| *kept_bytes_left > 0) {
-                *kept_bytes_left = kept_bytes_left.saturating_sub(record.len());
+                *kept_bytes_left = kept_bytes_left.saturating_sub(cost_bytes(record));
                 self.cache(revisions[at], record);
             }
             records[at] = record;
@@ -348,10 +347,10 @@ impl Shard {
             record,
             read: AtomicBool::new(false),
         };
-        if cached.cost_bytes() > bytes_max || self.find(revision).is_some() {
+        if cost_bytes(&cached.record) > bytes_max || self.find(revision).is_some() {
             return;
         }
-        self.bytes += cached.cost_bytes();
+        self.bytes += cost_bytes(&cached.record);
         self.push(cached);
         while self.bytes > bytes_max {
             let Some(oldest) = self.pop() else {
@@ -360,7 +359,7 @@ impl Shard {
             if oldest.read.swap(false, Ordering::Relaxed) {
                 self.push(oldest);
             } else {
-                self.bytes -= oldest.cost_bytes();
+                self.bytes -= cost_bytes(&oldest.record);
             }
         }
     }
@@ -533,35 +532,38 @@ mod tests {
 
     #[test]
     fn a_long_read_leaves_most_of_the_cache_to_others() {
-        struct Large;
-        impl RevisionSource for Large {
+        struct Sized(usize);
+        impl RevisionSource for Sized {
             fn record(&self, _: Revision) -> Result<Option<Bytes>, StoreError> {
-                Ok(Some(Bytes::from(vec![0; 1000])))
+                Ok(Some(Bytes::from(vec![0; self.0])))
             }
             fn rows(&self, _: i64, _: i64, _: usize) -> Result<Vec<RevisionRow>, StoreError> {
                 Ok(Vec::new())
             }
         }
-        let values = Values::new(Some(Arc::new(Large)), 100_000, 1 << 20);
         let revisions = |mains: std::ops::Range<i64>| -> Vec<_> {
             mains.map(|main| Revision::new(main, 0)).collect()
         };
-        let cached = |revisions: &[Revision]| {
-            let found = revisions
-                .iter()
-                .filter(|&&one| values.cached(one).is_some());
-            found.count()
-        };
-        let few = revisions(0..500);
-        for &revision in &few {
-            values.record(revision).unwrap();
+        // Of small records most of the cost is not their bytes.
+        for record_bytes in [10, 1000] {
+            let cost = record_bytes + CACHED_RECORD_OVERHEAD_BYTES;
+            let values = Values::new(Some(Arc::new(Sized(record_bytes))), 100_000, 1 << 20);
+            let cached = |revisions: &[Revision]| {
+                let found = revisions
+                    .iter()
+                    .filter(|&&one| values.cached(one).is_some());
+                found.count()
+            };
+            let few = revisions(0..((1 << 19) / cost) as i64);
+            for &revision in &few {
+                values.record(revision).unwrap();
+            }
+            let many = revisions(10_000..20_000);
+            let mut shown = 0;
+            values.visit(&many, |_| shown += 1).unwrap();
+            assert_eq!((shown, cached(&few)), (10_000, few.len()));
+            assert_eq!(cached(&many), (1_usize << 20).div_ceil(KEPT_PART * cost));
         }
-        assert_eq!(cached(&few), 500);
-        let many = revisions(1000..6000);
-        let mut shown = 0;
-        values.visit(&many, |_| shown += 1).unwrap();
-        assert_eq!((shown, cached(&few)), (5000, 500));
-        assert_eq!(cached(&many), (1 << 20) / KEPT_PART / 1000 + 1);
     }
 
     #[test]
